@@ -1,1 +1,41 @@
-//! The WGSL of Acclimate.
+//! The compute shaders of Acclimate: WGSL by family, checked by naga when this crate is built.
+//!
+//! No graphics API stands behind this crate: it is text and facts about it. `README.md` gives the binding
+//! convention that all shaders share. The comment of each shader in [`shaders`] gives formula, shapes, bindings,
+//! parameters and the number of workgroups to dispatch.
+//!
+//! ```
+//! let shader = &acclimate_shaders::shaders::MATMUL;
+//! assert_eq!(shader.n_storage, 3);
+//! assert!(shader.source.contains("fn main"));
+//! ```
+
+/// A shader that has been assembled and validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Shader {
+    /// The name of its file, without folder and ending; unique.
+    pub name: &'static str,
+    /// The folder it lies in.
+    pub family: &'static str,
+    /// WGSL with all imports in place. The entry point is `main`.
+    pub source: &'static str,
+    /// How many storage bindings there are; they stand in group 0 and are numbered from 1.
+    pub n_storage: u32,
+    /// Threads of a workgroup along x, y and z.
+    pub workgroup: [u32; 3],
+    /// Fields of `Params` at binding 0, four bytes each; the buffer is padded to a multiple of 16 bytes.
+    pub n_params: u32,
+}
+
+/// One constant for each shader, and the list of all of them.
+pub mod shaders {
+    use crate::Shader;
+
+    include!(concat!(env!("OUT_DIR"), "/table.rs"));
+}
+
+/// The shader of this name, if there is one.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Shader> {
+    shaders::ALL.iter().copied().find(|shader| shader.name == name)
+}

@@ -1,0 +1,78 @@
+//! Splices shared files into a shader and remembers where each line came from.
+
+use std::fmt;
+
+/// Something wrong with a shader, at a place in the file its author wrote.
+#[derive(Debug)]
+pub struct Fault {
+    /// The file, relative to the package root.
+    pub file: String,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// What is wrong and what was expected.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line, self.column, self.message)
+    }
+}
+
+/// A shader with all its imports in place.
+pub struct Assembled {
+    /// The whole text, as a driver gets it.
+    pub source: String,
+    /// The comment at the top of the shader's own file, without the slashes.
+    pub head: Vec<String>,
+    lines: Vec<(String, u32)>,
+}
+
+impl Assembled {
+    /// A fault at a line and column of the assembled text, told in terms of the file it came from.
+    pub fn fault(&self, line: u32, column: u32, message: String) -> Fault {
+        let at = usize::try_from(line).unwrap_or(1).saturating_sub(1).min(self.lines.len().saturating_sub(1));
+        let (file, line) = self.lines.get(at).cloned().unwrap_or_default();
+        Fault { file, line, column, message }
+    }
+}
+
+/// Reads a file by its path below the package root.
+pub type Read<'a> = &'a dyn Fn(&str) -> std::io::Result<String>;
+
+/// Assembles `file`. Each line `// #import dir/name` becomes the text of `dir/name.wgsl`, the first time it is met.
+///
+/// # Errors
+/// A file that cannot be read, at the line that imports it; whatever `lint` finds.
+pub fn assemble(read: Read<'_>, file: &str) -> Result<Assembled, Fault> {
+    let mut out = Assembled { source: String::new(), head: Vec::new(), lines: Vec::new() };
+    let origin = Fault { file: file.into(), line: 1, column: 1, message: String::new() };
+    splice(read, file, origin, &mut Vec::new(), &mut out)?;
+    Ok(out)
+}
+
+fn splice(read: Read<'_>, file: &str, at: Fault, seen: &mut Vec<String>, out: &mut Assembled) -> Result<(), Fault> {
+    let text = read(file).map_err(|e| Fault { message: format!("cannot read `{file}`: {e}"), ..at })?;
+    let is_entry = seen.is_empty();
+    crate::lint::lint(file, &text, is_entry)?;
+    seen.push(file.into());
+    if is_entry {
+        out.head = text.lines().map_while(|l| l.strip_prefix("//")).map(|l| l.trim().to_owned()).collect();
+    }
+    for (line, number) in text.lines().zip(1..) {
+        let Some(import) = line.trim().strip_prefix("// #import ") else {
+            out.source.push_str(line);
+            out.source.push('\n');
+            out.lines.push((file.into(), number));
+            continue;
+        };
+        let path = format!("{}.wgsl", import.trim());
+        if !seen.contains(&path) {
+            let at = Fault { file: file.into(), line: number, column: 1, message: String::new() };
+            splice(read, &path, at, seen, out)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! A broken shader fails the build with file, line and column: the checks of `build.rs` on shaders that are wrong.
+
+#[path = "../build/assemble.rs"]
+mod assemble;
+#[path = "../build/lint.rs"]
+mod lint;
+#[path = "../build/reflect.rs"]
+mod reflect;
+
+use std::io;
+
+const HEAD: &str = "// y = 2x, both [n]\n// #import shared/util\n";
+const BINDINGS: &str = "struct Params { n: u32 }\n@group(0) @binding(0) var<uniform> p: Params;\n\
+    @group(0) @binding(1) var<storage, read_write> y: array<f32>;\n";
+const MAIN: &str = "@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {\n\
+    if (i < p.n) { y[i] = twice(y[i]); }\n}\n";
+
+/// Checks `a/b.wgsl` with `shared/util.wgsl` beside it; the fault, or the facts, as text.
+fn check(main: &str, shared: &str) -> String {
+    let read = |file: &str| match file {
+        "a/b.wgsl" => Ok(main.to_owned()),
+        "shared/util.wgsl" => Ok(shared.to_owned()),
+        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+    };
+    match assemble::assemble(&read, "a/b.wgsl").and_then(|shader| reflect::reflect(&shader)) {
+        Ok(reflect::Facts { n_storage, workgroup, n_params }) => format!("sound: {n_storage} {workgroup:?} {n_params}"),
+        Err(fault) => fault.to_string(),
+    }
+}
+
+const UTIL: &str = "// util\nfn twice(x: f32) -> f32 { return 2.0 * x; }\n";
+
+#[test]
+fn a_sound_shader_passes() {
+    let facts = check(&format!("{HEAD}{BINDINGS}{MAIN}"), UTIL);
+    assert_eq!(facts, "sound: 1 [64, 1, 1] 1");
+}
+
+#[test]
+fn an_import_is_spliced_once_and_may_name_itself() {
+    let facts =
+        check(&format!("{HEAD}// #import shared/util\n{BINDINGS}{MAIN}"), &format!("{UTIL}// #import shared/util\n"));
+    assert!(facts.starts_with("sound"), "{facts}");
+}
+
+#[track_caller]
+fn faulty(main: &str, shared: &str, place: &str, word: &str) {
+    let fault = check(main, shared);
+    assert!(fault.starts_with(place) && fault.contains(word), "{fault}");
+}
+
+#[test]
+fn syntax_error_is_placed() {
+    faulty(&format!("{HEAD}{BINDINGS}let = 3;\n{MAIN}"), UTIL, "a/b.wgsl:6:1: ", "");
+}
+
+#[test]
+fn error_in_a_shared_file_is_placed_there() {
+    faulty(
+        &format!("{HEAD}{BINDINGS}{MAIN}"),
+        "// util\nfn twice(x: f32) -> f32 { return y0; }\n",
+        "shared/util.wgsl:2:34: ",
+        "y0",
+    );
+}
+
+#[test]
+fn wrong_type_is_placed() {
+    let main = MAIN.replace("twice(y[i])", "i");
+    faulty(&format!("{HEAD}{BINDINGS}{main}"), UTIL, "a/b.wgsl:7:", "type");
+}
+
+#[test]
+fn missing_import_is_placed() {
+    faulty(
+        &format!("// y = x, [n]\n// #import shared/none\n{BINDINGS}{MAIN}"),
+        UTIL,
+        "a/b.wgsl:2:1: ",
+        "shared/none.wgsl",
+    );
+}
+
+#[test]
+fn nan_test_by_comparison_is_refused() {
+    let main = MAIN.replace("i < p.n", "y[i] != y[i]");
+    faulty(&format!("{HEAD}{BINDINGS}{main}"), UTIL, "a/b.wgsl:7:10: ", "NaN");
+}
+
+#[test]
+fn float_atomics_are_refused() {
+    let bindings = BINDINGS.replace("array<f32>", "array<atomic<f32>>");
+    faulty(&format!("{HEAD}{bindings}{MAIN}"), UTIL, "a/b.wgsl:5:", "float atomics");
+}
+
+#[test]
+fn head_comment_is_asked_for() {
+    faulty(&format!("{BINDINGS}{MAIN}"), UTIL, "a/b.wgsl:1:1: ", "begins with a comment");
+    faulty(&format!("// twice\n{BINDINGS}{MAIN}"), UTIL, "a/b.wgsl:1:1: ", "formula");
+}
+
+#[test]
+fn binding_convention_is_asked_for() {
+    let gap = BINDINGS.replace("@binding(1)", "@binding(2)");
+    faulty(&format!("{HEAD}{gap}{MAIN}"), UTIL, "a/b.wgsl:", "count 1, 2");
+    let vector = BINDINGS.replace("n: u32", "n: u32, v: vec2<f32>");
+    faulty(&format!("{HEAD}{vector}{MAIN}"), UTIL, "a/b.wgsl:4:", "4-byte scalars");
+    let big = MAIN.replace("64", "512");
+    faulty(&format!("{HEAD}{BINDINGS}{big}"), UTIL, "a/b.wgsl:", "");
+}

@@ -1,0 +1,69 @@
+//! Every shader must also exist in the languages of the other drivers: naga writes SPIR-V, MSL and HLSL.
+
+use acclimate_shaders::shaders::ALL;
+use naga::back::{hlsl, msl, spv};
+use naga::valid::{Capabilities, ModuleInfo, ValidationFlags, Validator};
+
+type Fail = Box<dyn std::error::Error>;
+
+fn load(source: &str) -> Result<(naga::Module, ModuleInfo), Fail> {
+    let module = naga::front::wgsl::parse_str(source)?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module)?;
+    Ok((module, info))
+}
+
+#[test]
+fn table_is_complete_and_sound() {
+    let on_disk: usize = std::fs::read_dir(env!("CARGO_MANIFEST_DIR"))
+        .unwrap()
+        .map(|folder| folder.unwrap())
+        .filter(|folder| folder.file_name() != "shared" && folder.path().is_dir())
+        .map(|folder| {
+            let files = std::fs::read_dir(folder.path()).unwrap();
+            files.filter(|file| file.as_ref().unwrap().path().extension().is_some_and(|e| e == "wgsl")).count()
+        })
+        .sum();
+    assert_eq!(ALL.len(), on_disk);
+    for shader in ALL {
+        assert_eq!(acclimate_shaders::find(shader.name), Some(*shader));
+        assert!((1..=8).contains(&shader.n_storage) && shader.n_params > 0, "{}", shader.name);
+        assert!(shader.workgroup.iter().product::<u32>() <= 256, "{}", shader.name);
+    }
+}
+
+#[test]
+fn every_shader_is_spirv() -> Result<(), Fail> {
+    for shader in ALL {
+        let (module, info) = load(shader.source)?;
+        let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
+        let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))?;
+        assert_eq!(words.first(), Some(&0x0723_0203), "{}", shader.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_shader_is_msl() -> Result<(), Fail> {
+    for shader in ALL {
+        let (module, info) = load(shader.source)?;
+        let options = msl::Options { lang_version: (2, 3), ..Default::default() };
+        let (text, entries) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())?;
+        assert!(text.contains("kernel void"), "{}", shader.name);
+        assert!(entries.entry_point_names.iter().all(|name| name.is_ok()), "{}: {entries:?}", shader.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn every_shader_is_hlsl() -> Result<(), Fail> {
+    for shader in ALL {
+        let (module, info) = load(shader.source)?;
+        let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
+        let pipeline = hlsl::PipelineOptions::default();
+        let mut text = String::new();
+        let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None)?;
+        assert!(written.entry_point_names.iter().all(|name| name.is_ok()), "{}: {written:?}", shader.name);
+        assert!(text.contains("[numthreads("), "{}", shader.name);
+    }
+    Ok(())
+}
