@@ -10,7 +10,7 @@
 // Workgroups: ⌈n/256⌉.
 // #import shared/index
 // #import shared/bits
-// #import shared/expm1
+// #import shared/exp
 
 struct Params {
     n: u32, per_rate: u32,

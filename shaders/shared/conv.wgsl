@@ -1,4 +1,5 @@
-// Params of every 2-d convolution and what follows from them.
+// Params of every 2-d convolution.
+// #import shared/tap
 
 struct Params {
     n: u32, c_in: u32, h: u32, w: u32,
@@ -7,17 +8,3 @@ struct Params {
     groups: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-
-// Which input pixel a kernel tap reads for an output pixel, along one axis; what is not below the size is padding
-// (one comparison will do: left of the image wraps to a huge number).
-fn tap(position: u32, k: u32, stride: u32, dil: u32, pad: u32) -> u32 {
-    return position * stride + k * dil - pad;
-}
-
-// The other way: which output pixel reads an input pixel through a kernel tap. 0xffffffff if none does.
-fn untap(position: u32, k: u32, stride: u32, dil: u32, pad: u32) -> u32 {
-    let shifted = position + pad;
-    let back = k * dil;
-    if (shifted < back || (shifted - back) % stride != 0u) { return 0xffffffffu; }
-    return (shifted - back) / stride;
-}

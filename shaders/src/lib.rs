@@ -34,6 +34,22 @@ pub mod shaders {
     include!(concat!(env!("OUT_DIR"), "/table.rs"));
 }
 
+/// Parts that shaders share, for those who write more: a custom op, a fused group.
+pub mod shared {
+    /// `workgroup_index(wid, nwg)` and `element_index(wid, nwg, thread)`.
+    pub const INDEX: &str = include_str!("../shared/index.wgsl");
+    /// `is_nan(x)` and `is_finite(x)` on the bits.
+    pub const BITS: &str = include_str!("../shared/bits.wgsl");
+    /// `exp_down(y)` and `one_minus_exp(y)` for y ≤ 0.
+    pub const EXP: &str = include_str!("../shared/exp.wgsl");
+    /// `to_half(x)` and `from_half(h)`, exact on every driver.
+    pub const HALF: &str = include_str!("../shared/half.wgsl");
+    /// `philox4x32(key, counter)` and `open_uniform(word)`.
+    pub const PHILOX: &str = include_str!("../shared/philox.wgsl");
+    /// `workgroup_sum(value, thread)` and `workgroup_max(value, thread)` over 256 threads.
+    pub const REDUCE: &str = include_str!("../shared/reduce.wgsl");
+}
+
 /// The shader of this name, if there is one.
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Shader> {

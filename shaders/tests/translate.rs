@@ -24,12 +24,20 @@ fn table_is_complete_and_sound() -> Result<(), Fail> {
         }
     }
     assert_eq!(ALL.len(), on_disk);
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
     for shader in ALL {
+        assert!(readme.contains(&format!("`{}`", shader.name)), "README.md does not name {}", shader.name);
         assert_eq!(acclimate_shaders::find(shader.name), Some(*shader));
         assert!((1..=8).contains(&shader.n_storage) && shader.n_params > 0, "{}", shader.name);
         assert!(shader.workgroup.iter().product::<u32>() <= 256, "{}", shader.name);
     }
     Ok(())
+}
+
+#[test]
+fn shared_parts_stand_together() -> Result<(), Fail> {
+    use acclimate_shaders::shared::{BITS, EXP, HALF, INDEX, PHILOX, REDUCE};
+    load(&[INDEX, BITS, EXP, HALF, PHILOX, REDUCE].concat()).map(|_| ())
 }
 
 #[test]

@@ -1,0 +1,22 @@
+// Gradient of log-softmax: dx[r,i] = dy[r,i] − exp(y[r,i]) · Σ_j dy[r,j].
+// Inputs:  y [rows,n] (what log-softmax gave), dy [rows,n].  Output: dx [rows,n].
+// Params:  rows, n.
+// Workgroups: rows.
+// #import shared/softmax
+
+@group(0) @binding(1) var<storage, read_write> y: array<f32>;
+@group(0) @binding(2) var<storage, read_write> dy: array<f32>;
+@group(0) @binding(3) var<storage, read_write> dx: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
+        @builtin(local_invocation_index) thread: u32) {
+    let row = workgroup_index(wid, nwg);
+    if (row >= p.rows) { return; }
+    let start = row * p.n;
+
+    var sum = 0.0;
+    for (var i = start + thread; i < start + p.n; i += 256u) { sum += dy[i]; }
+    sum = workgroup_sum(sum, thread);
+    for (var i = start + thread; i < start + p.n; i += 256u) { dx[i] = dy[i] - exp_down(y[i]) * sum; }
+}

@@ -1,0 +1,24 @@
+// Softmax over the last axis: y[r,i] = exp(x[r,i] − m) / Σ_j exp(x[r,j] − m), m = max_j x[r,j].
+// Inputs:  x [rows,n].  Output: y [rows,n].
+// Params:  rows, n (n ≥ 1).
+// Workgroups: rows.
+// #import shared/softmax
+
+@group(0) @binding(1) var<storage, read_write> x: array<f32>;
+@group(0) @binding(2) var<storage, read_write> y: array<f32>;
+
+@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
+        @builtin(local_invocation_index) thread: u32) {
+    let row = workgroup_index(wid, nwg);
+    if (row >= p.rows) { return; }
+    let start = row * p.n;
+
+    var peak = x[start];
+    for (var i = start + thread; i < start + p.n; i += 256u) { peak = max(peak, x[i]); }
+    peak = workgroup_max(peak, thread);
+    var sum = 0.0;
+    for (var i = start + thread; i < start + p.n; i += 256u) { sum += exp_down(x[i] - peak); }
+    sum = workgroup_sum(sum, thread);
+    for (var i = start + thread; i < start + p.n; i += 256u) { y[i] = exp_down(x[i] - peak) / sum; }
+}
