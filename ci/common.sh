@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-say() { printf '%s\n' "$*"; }
+say() { printf '%s\n' "$@"; }
 
 # Run every step of a group in `ci/steps`, to the end even if one fails, and say which failed.
 # Usage: run_steps GROUP
