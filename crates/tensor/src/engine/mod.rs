@@ -1,0 +1,112 @@
+//! Engines: they run plans. An engine knows launches and memory, not ops.
+
+pub mod cpu;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
+pub(crate) mod null;
+
+use std::any::Any;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::plan::Plan;
+
+/// Memory of an engine; goes back to its pool when the last handle is dropped. `None` is never seen by engines of
+/// another kind: devices do not share buffers.
+pub(crate) type Buffer = Arc<dyn RawBuffer>;
+
+/// What engines know of each other's buffers: nothing but the size.
+pub(crate) trait RawBuffer: Any + Debug + Send + Sync {
+    /// Usable bytes.
+    fn bytes(&self) -> usize;
+    /// To the engine's own type.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// One run of a plan.
+pub(crate) struct Run<'a> {
+    /// Buffers of the plan's inputs. A donated input is the same buffer as its output.
+    pub inputs: &'a [Buffer],
+    /// Buffers of the plan's outputs, allocated by the caller (or donated).
+    pub outputs: &'a [Buffer],
+    /// Values of the host scalars, as bits.
+    pub scalars: &'a [u32],
+    /// Outputs to read back, and how many bytes of each.
+    pub read: &'a [(usize, usize)],
+}
+
+/// Results on their way to the host.
+pub(crate) trait Readback: Send {
+    /// Blocks until they are there.
+    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>>;
+    /// Asks without blocking; `None`: not yet.
+    fn poll(&mut self) -> Option<Result<Vec<Vec<u8>>>>;
+}
+
+/// Results that are there already.
+pub(crate) struct Here(pub Option<Vec<Vec<u8>>>);
+
+impl Readback for Here {
+    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+        Ok(self.0.unwrap_or_default())
+    }
+    fn poll(&mut self) -> Option<Result<Vec<Vec<u8>>>> {
+        Some(Ok(self.0.take().unwrap_or_default()))
+    }
+}
+
+/// What an engine makes of a plan once (pipelines, register programs), reused by each run.
+pub(crate) type Prepared = Box<dyn Any + Send + Sync>;
+
+/// Runs plans.
+pub(crate) trait Engine: Send + Sync {
+    /// A buffer of at least `bytes`, with any content.
+    fn alloc(&self, bytes: usize) -> Result<Buffer>;
+    /// A buffer with this content.
+    fn upload(&self, bytes: &[u8]) -> Result<Buffer>;
+    /// The first `bytes` of a buffer.
+    fn read(&self, buffer: &Buffer, bytes: usize) -> Result<Box<dyn Readback>>;
+    /// What later runs of the plan need.
+    fn prepare(&self, plan: &Plan) -> Result<Prepared>;
+    /// Runs a plan: one submission.
+    fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>>;
+    /// See [`Device::destroy`].
+    fn destroy(&self) {}
+}
+
+/// How to open a GPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct GpuOptions {
+    /// WebGPU's default limits, no optional features.
+    pub restricted: bool,
+    /// Refuse allocations beyond so many live bytes.
+    pub memory_limit: Option<u64>,
+}
+
+/// Opens an adapter: `gpu` for the best hardware one, `software` for a software one, else part of a name.
+#[cfg(feature = "gpu")]
+pub(crate) fn open_gpu(name: &str, reason: &str, options: GpuOptions) -> Result<Device> {
+    gpu::open(name, reason, options)
+}
+
+/// Without the feature `gpu` there is none.
+#[cfg(not(feature = "gpu"))]
+pub(crate) fn open_gpu(name: &str, _: &str, _: GpuOptions) -> Result<Device> {
+    Err(Error::NoDevice { name: name.into(), present: format!("{} (built without the feature `gpu`)", present().join(", ")) })
+}
+
+pub(crate) fn no_device(name: &str) -> Error {
+    Error::NoDevice { name: name.into(), present: present().join(", ") }
+}
+
+/// Names of what is present.
+pub(crate) fn present() -> Vec<String> {
+    #[cfg(feature = "gpu")]
+    let mut names = gpu::names();
+    #[cfg(not(feature = "gpu"))]
+    let mut names = Vec::new();
+    names.extend(["cpu".to_owned(), "null".to_owned()]);
+    names
+}

@@ -1,0 +1,88 @@
+//! The bounded cache of plans of a device, keyed by structure and never by values.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::device::{Counters, Device};
+use crate::engine::Prepared;
+use crate::error::Result;
+use crate::plan::graph::Graph;
+use crate::plan::{Plan, fuse, memory};
+
+/// Plans kept.
+const CAPACITY: usize = 512;
+
+/// A plan with what its engine prepared for it.
+pub(crate) struct Executable {
+    pub plan: Plan,
+    pub prepared: Prepared,
+}
+
+/// The cache. The least recently used plan goes first.
+#[derive(Default)]
+pub(crate) struct Cache(Mutex<Plans>);
+
+#[derive(Default)]
+struct Plans {
+    plans: HashMap<Vec<u8>, (Arc<Executable>, u64)>,
+    clock: u64,
+}
+
+impl Cache {
+    /// The plan of this key, built if it is not there.
+    pub fn get(&self, device: &Device, key: &[u8], graph: &Graph, donated: &[bool]) -> Result<Arc<Executable>> {
+        {
+            let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            plans.clock += 1;
+            let now = plans.clock;
+            if let Some((plan, used)) = plans.plans.get_mut(key) {
+                *used = now;
+                return Ok(plan.clone());
+            }
+        }
+        let built = Arc::new(build(device, graph, donated)?);
+        let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if plans.plans.len() >= CAPACITY {
+            if let Some(oldest) = plans.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone()) {
+                plans.plans.remove(&oldest);
+                log::debug!("the plan cache is full ({CAPACITY}); the least recently used plan was dropped");
+            }
+        }
+        let now = plans.clock;
+        plans.plans.insert(key.to_vec(), (built.clone(), now));
+        Ok(built)
+    }
+}
+
+/// Switches for tests: each pass can be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Passes {
+    /// Fuse element-wise nodes and views into their readers.
+    pub fusion: bool,
+    /// Share memory between values (in place, assembled in place).
+    pub reuse: bool,
+}
+
+impl Passes {
+    /// All, but those that `ACCLIMATE_PASSES` (a list such as `-fusion,-reuse`) leaves out.
+    fn from_env() -> Self {
+        let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
+        let without = |name: &str| text.split(',').any(|w| w.trim().strip_prefix('-') == Some(name));
+        Passes { fusion: !without("fusion"), reuse: !without("reuse") }
+    }
+}
+
+/// Builds a plan.
+pub(crate) fn build(device: &Device, graph: &Graph, donated: &[bool]) -> Result<Executable> {
+    build_with(device, graph, donated, Passes::from_env())
+}
+
+pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passes: Passes) -> Result<Executable> {
+    let inner = &device.0;
+    let drafted = fuse::draft(graph, &inner.caps, passes.fusion)?;
+    let plan = memory::place(graph, drafted, donated, &inner.caps, passes.reuse)?;
+    log::trace!("plan of {} nodes:\n{plan}", graph.nodes.len());
+    let prepared = inner.engine.prepare(&plan)?;
+    Counters::add(&inner.counters.plans_built, 1);
+    Ok(Executable { plan, prepared })
+}

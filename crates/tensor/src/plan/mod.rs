@@ -1,0 +1,173 @@
+//! A plan: launches with a memory map. Built once for a graph's structure, replayed for any values.
+//!
+//! Every value that gets memory is contiguous, row-major, at a multiple of [`ALIGNMENT`] bytes (aliases of parts of an
+//! input may lie at any multiple of 4 bytes on engines without an alignment of bindings).
+
+pub(crate) mod cache;
+pub(crate) mod fuse;
+pub(crate) mod graph;
+pub(crate) mod layout; // positions of elements
+pub(crate) mod memory;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::dtype::DType;
+use crate::expr::Func;
+use crate::op::{Op, Reduction};
+use crate::shape::Spec;
+
+pub(crate) use layout::Layout;
+
+/// Alignment of every value in an arena, in bytes: the largest that WebGPU may ask of a binding's offset.
+pub const ALIGNMENT: usize = 256;
+
+/// Index of a value in [`Plan::values`].
+pub(crate) type ValueId = usize;
+
+/// Where a value's memory belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Root {
+    /// A plan input.
+    Input(usize),
+    /// A plan output.
+    Output(usize),
+    /// An arena of intermediates, taken from the pool for a run.
+    Arena(usize),
+}
+
+/// Where a value lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Place {
+    pub root: Root,
+    /// Bytes from the start of the root.
+    pub offset: usize,
+}
+
+/// A value with memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Value {
+    pub spec: Spec,
+    pub place: Place,
+}
+
+/// What a program reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Source {
+    /// An element of a value: the one at the layout's position.
+    Value(ValueId),
+    /// The layout's position itself, as u32 (this is `iota`).
+    Position,
+}
+
+/// One term of a program, in single-assignment order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Term {
+    /// A read at the current index.
+    Load { source: Source, dtype: DType, layout: Layout },
+    /// A host scalar: [`Run::scalars`](crate::engine::Run) at this index.
+    Scalar { index: usize, dtype: DType },
+    /// A function of earlier terms. `dtype` is the dtype of the last argument, `out` that of the result.
+    Apply { func: Func, dtype: DType, out: DType, args: Vec<usize> },
+}
+
+impl Term {
+    /// The dtype of the term's value.
+    pub fn dtype(&self) -> DType {
+        match self {
+            Term::Load { dtype, .. } | Term::Scalar { dtype, .. } => *dtype,
+            Term::Apply { out, .. } => *out,
+        }
+    }
+}
+
+/// An expression over an index space: what a fused group computes for each index.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Program {
+    pub terms: Vec<Term>,
+    /// The terms that are results.
+    pub results: Vec<usize>,
+}
+
+/// A fused element-wise group: `outs[r][i] = results[r]` at each index `i` of `dims`, row-major.
+#[derive(Clone, Debug)]
+pub(crate) struct MapStep {
+    pub dims: Vec<usize>,
+    pub program: Program,
+    pub outs: Vec<ValueId>,
+}
+
+/// A reduction with its fused prologue. The index space is `dims`; axes with `reduced` are combined, the others index
+/// the output, row-major.
+#[derive(Clone, Debug)]
+pub(crate) struct ReduceStep {
+    pub dims: Vec<usize>,
+    pub reduced: Vec<bool>,
+    pub kind: Reduction,
+    pub program: Program,
+    pub out: ValueId,
+}
+
+/// An op of its own kernel. For each `(i, o)` of `op.in_place()`, `ins[i]` and `outs[o]` are at the same place.
+#[derive(Clone, Debug)]
+pub(crate) struct OpStep {
+    pub op: Arc<dyn Op>,
+    pub ins: Vec<ValueId>,
+    pub outs: Vec<ValueId>,
+    pub in_specs: Vec<Spec>,
+    pub out_specs: Vec<Spec>,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// A fused group.
+    Map(MapStep),
+    /// A fused reduction.
+    Reduce(ReduceStep),
+    /// An op.
+    Op(OpStep),
+    /// Copies the bytes of `from` to those of `to`, `offset` bytes into it.
+    Copy { from: ValueId, to: ValueId, offset: usize },
+    /// Fills a range of bytes (offset, length) of a value with zeros.
+    Zero { to: ValueId, offset: usize, bytes: usize },
+}
+
+/// One step and where it came from.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub action: Action,
+    /// Names of the ops in it, for labels and errors.
+    pub label: String,
+    /// Where the user recorded it.
+    pub at: &'static std::panic::Location<'static>,
+}
+
+/// A plan.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    /// Specs of the inputs (the graph's leaves), in the order of the graph.
+    pub inputs: Vec<Spec>,
+    /// Number of host scalars.
+    pub n_scalars: usize,
+    pub values: Vec<Value>,
+    pub steps: Vec<Step>,
+    /// Specs of the outputs.
+    pub outputs: Vec<Spec>,
+    /// For each output, the input whose buffer it takes over. Nothing refers to that input's root: its values are at
+    /// the output's.
+    pub donated: Vec<Option<usize>>,
+    /// Bytes of each arena; none is above the device's largest binding.
+    pub arenas: Vec<usize>,
+    /// Donations that the caller offered, the graph could have used, and the last reader prevented.
+    pub copies: u64,
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{i:4}  {}", step.label)?;
+        }
+        write!(f, "arenas: {:?} bytes", self.arenas)
+    }
+}
