@@ -1,1 +1,6 @@
 //! acclimate-infer
+#![forbid(unsafe_code)]
+
+pub mod error;
+mod files;
+pub mod receipt;

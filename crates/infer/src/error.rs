@@ -1,0 +1,113 @@
+//! The one error type of this crate. A message says what, where, what was expected, what was found and what to do.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What can go wrong in `acclimate-infer`. Every fallible function of the crate returns it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("{}: cannot {action}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried, as a verb: "read", "create", …
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A record of a receipt log is not what was written.
+    #[error("{}: record {record}: {what}", path.display())]
+    Corrupt {
+        /// The log.
+        path: PathBuf,
+        /// Number of the record, from 0.
+        record: usize,
+        /// What does not hold.
+        what: String,
+    },
+    /// A receipt log cannot be continued as it is.
+    #[error("{}: cannot append to this log: {what}; {advice}", path.display())]
+    CannotAppend {
+        /// The log.
+        path: PathBuf,
+        /// What was found.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// A file other than a log is not of the form it claims.
+    #[error("{}: {what}", path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What does not hold.
+        what: String,
+    },
+    /// Two sizes that must agree do not.
+    #[error("{what}: expected {expected}, found {found}")]
+    Size {
+        /// Which sizes.
+        what: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A number is outside its domain, or not a number.
+    #[error("{what} at position {position}: expected {expected}, found {found}")]
+    Value {
+        /// Which list of numbers.
+        what: &'static str,
+        /// Where in the list, from 0.
+        position: usize,
+        /// The domain.
+        expected: String,
+        /// The number, as text.
+        found: String,
+    },
+    /// Something that needs at least one element got none.
+    #[error("{what} is empty: give at least one")]
+    Empty {
+        /// What was empty.
+        what: &'static str,
+    },
+    /// A value could not be written as JSON.
+    #[error("cannot write {what} as JSON")]
+    Encode {
+        /// Which value.
+        what: &'static str,
+        /// What the serializer said.
+        source: serde_json::Error,
+    },
+    /// An image could not be encoded.
+    #[error("cannot encode an image of {width} x {height} as PNG")]
+    Image {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// What the encoder said.
+        source: png::EncodingError,
+    },
+    /// A replay did not confirm every record.
+    #[error("the receipts do not hold: {summary}")]
+    ReplayFailed {
+        /// How many records held and which did not, in words.
+        summary: String,
+    },
+}
+
+impl Error {
+    /// Wraps an error of the operating system with the path and what was tried.
+    pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |source| Self::Io { path, action, source }
+    }
+
+    /// Two sizes that must agree and do not.
+    pub(crate) fn size(what: impl Into<String>, expected: impl ToString, found: impl ToString) -> Self {
+        Self::Size { what: what.into(), expected: expected.to_string(), found: found.to_string() }
+    }
+}
