@@ -1,1 +1,4 @@
 //! acclimate-train
+
+pub mod data;
+pub mod shift;
