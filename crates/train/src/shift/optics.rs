@@ -74,7 +74,7 @@ pub(super) fn convolve(image: &mut Vec<f64>, size: Size, kernel: &Kernel) {
 
 /// Each channel blurred with a normal kernel of standard deviation `std`, cut at 4 deviations; the outermost values
 /// are repeated beyond the borders (the defaults of the generator's image library).
-pub(super) fn gaussian_blur(image: &mut Vec<f64>, size: Size, std: f64) {
+pub(super) fn gaussian_blur(image: &mut [f64], size: Size, std: f64) {
     let radius = whole((4.0 * std + 0.5).floor());
     let mut taps: Vec<f64> = (-radius..=radius).map(|i| libm::exp(-real(i).powi(2) / (2.0 * std * std))).collect();
     let total: f64 = taps.iter().sum();
