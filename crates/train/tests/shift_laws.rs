@@ -131,6 +131,14 @@ fn the_published_bytes_of_contrast() {
     assert_eq!(apply(&images, Shift::Contrast, Severity::ALL[4], Family::Cifar).pixels(), [108, 146]);
 }
 
+/// The keys, the generator and the formula, computed by a second implementation in Python.
+#[test]
+fn the_same_noise_on_every_platform() {
+    let shifted = apply(&flat(128, 2, [1, 2, 4]), Shift::Gaussian, Severity::ALL[4], Family::Camera);
+    assert_eq!(shifted.image(0), [154, 160, 0, 213, 116, 33, 118, 40]);
+    assert_eq!(shifted.image(1), [55, 121, 120, 212, 164, 62, 0, 203]);
+}
+
 /// On a flat image of 32 x 32 the veil shows its whole range: from x²/(x + s) where it is thinnest to x.
 #[test]
 fn fog_spans_its_range() {
