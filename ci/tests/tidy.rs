@@ -104,7 +104,7 @@ fn a_test_module_in_its_own_file_is_a_test() {
 }
 
 #[test]
-fn the_gpu_engine_may_name_its_library() {
+fn one_folder_may_name_the_graphics_library() {
     let text = "//! A file.\nuse wgpu::Device;\n";
     assert_eq!(code_findings("crates/tensor/src/engine/gpu/mod.rs", text), []);
     assert_eq!(code_findings("crates/tensor/src/engine/mod.rs", text), [(2, "`wgpu`".to_owned())]);
