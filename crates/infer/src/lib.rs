@@ -3,4 +3,5 @@
 
 pub mod error;
 mod files;
+pub mod metrics;
 pub mod receipt;
