@@ -5,3 +5,4 @@ pub mod error;
 mod files;
 pub mod metrics;
 pub mod receipt;
+pub mod report;
