@@ -1,0 +1,214 @@
+//! WGSL of fused groups.
+//!
+//! The text depends on structure only: functions, dtypes, the axes left after neighbors were merged, and for each load
+//! how it walks over them. Sizes, strides, offsets and scalars are words of `Params`, so that shapes share pipelines.
+
+mod copy;
+mod functions;
+mod index;
+mod map;
+mod reduce;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::expr::Func;
+use crate::plan::layout::Layout;
+use crate::plan::{Program, Source, Term, ValueId};
+
+use super::launch::{Range, Word};
+pub(super) use copy::{copy, zero};
+pub(super) use map::map;
+pub(super) use reduce::reduce;
+
+/// Threads of a workgroup.
+const THREADS: usize = 256;
+
+/// The lines of `main` that find the workgroup.
+const MAIN: &str = "@compute @workgroup_size(256)
+fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
+        @builtin(local_invocation_index) thread: u32) {
+";
+
+/// A group being written.
+#[derive(Default)]
+struct Writer {
+    params: Vec<(String, &'static str, Word)>,
+    bindings: Vec<(Range, &'static str)>,
+    functions: BTreeMap<String, String>,
+    body: String,
+    depth: usize,
+}
+
+/// A bound array.
+struct Array {
+    name: String,
+    /// The type of its elements.
+    stored: &'static str,
+}
+
+/// Where a value is bound: the range and how many words into it the value begins.
+type Locate<'a> = &'a dyn Fn(ValueId) -> Result<(Range, usize)>;
+
+impl Writer {
+    /// Adds a parameter and returns how to write it.
+    fn param(&mut self, name: impl Into<String>, ty: &'static str, word: Word) -> String {
+        let name = name.into();
+        let text = format!("p.{name}");
+        if !self.params.iter().any(|(n, ..)| *n == name) {
+            self.params.push((name, ty, word));
+        }
+        text
+    }
+
+    /// Binds a range as an array. The same range is bound once, even if its elements are read as one type and written
+    /// as another: a shader must not see writable memory under two names.
+    fn bind(&mut self, range: Range, ty: &'static str) -> Array {
+        let found = self.bindings.iter().position(|&(r, _)| r == range);
+        let index = found.unwrap_or_else(|| {
+            self.bindings.push((range, ty));
+            self.bindings.len() - 1
+        });
+        Array { name: format!("b{}", index + 1), stored: self.bindings[index].1 }
+    }
+
+    /// Writes `value` of WGSL type `ty` to an element.
+    fn store(array: &Array, at: &str, value: &str, ty: &str) -> String {
+        let Array { name, stored } = array;
+        if *stored == ty {
+            format!("{name}[{at}] = {value};")
+        } else {
+            format!("{name}[{at}] = bitcast<{stored}>({value});")
+        }
+    }
+
+    fn line(&mut self, text: impl AsRef<str>) {
+        for _ in 0..=self.depth {
+            self.body.push_str("    ");
+        }
+        self.body.push_str(text.as_ref());
+        self.body.push('\n');
+    }
+
+    fn open(&mut self, text: impl AsRef<str>) {
+        self.line(text);
+        self.depth += 1;
+    }
+
+    fn close(&mut self) {
+        self.depth = self.depth.saturating_sub(1);
+        self.line("}");
+    }
+
+    /// Declares the function and returns its name.
+    fn function(&mut self, func: Func, dtype: DType, args: &[DType], out: DType) -> String {
+        functions::declare(&mut self.functions, func, dtype, args, out)
+    }
+
+    /// Writes the value of a term that is not a load, as `t<index>`.
+    fn compute(&mut self, program: &Program, index: usize) -> Result<()> {
+        match &program.terms[index] {
+            Term::Load { .. } => Err(Error::internal("codegen", "a load is not computed")),
+            Term::Scalar { index: scalar, dtype } => {
+                let text = self.param(format!("scalar{scalar}_{}", dtype.wgsl()), dtype.wgsl(), Word::Scalar(*scalar));
+                self.line(format!("let t{index} = {text};"));
+                Ok(())
+            }
+            Term::Apply { func, dtype, out, args } => {
+                if args.iter().any(|&a| a >= index) {
+                    return Err(Error::internal("codegen", format!("term {index} uses a later term")));
+                }
+                let names: Vec<String> = args.iter().map(|a| format!("t{a}")).collect();
+                if matches!(func, Func::Identity | Func::Detach) {
+                    self.line(format!("let t{index} = {};", names[0]));
+                    return Ok(());
+                }
+                let dtypes: Vec<DType> = args.iter().map(|&a| program.terms[a].dtype()).collect();
+                let name = self.function(*func, *dtype, &dtypes, *out);
+                self.line(format!("let t{index} = {name}({});", names.join(", ")));
+                Ok(())
+            }
+        }
+    }
+
+    /// Writes a load at a position, with zero where the condition (if any) does not hold, as `t<index>`.
+    fn load(&mut self, index: usize, array: Option<&Array>, dtype: DType, at: &str, inside: &str) {
+        let ty = dtype.wgsl();
+        let value = match array {
+            None => at.to_owned(),
+            Some(Array { name, stored }) if *stored == ty => format!("{name}[{at}]"),
+            Some(Array { name, .. }) => format!("bitcast<{ty}>({name}[{at}])"),
+        };
+        if inside.is_empty() {
+            self.line(format!("let t{index} = {value};"));
+        } else {
+            self.line(format!("var t{index} = {};", functions::zero(dtype)));
+            self.line(format!("if ({inside}) {{ t{index} = {value}; }}"));
+        }
+    }
+
+    /// The array that a load reads; `None` for positions. Adds the words before the value to the layout's offset.
+    fn source(
+        &mut self,
+        source: Source,
+        dtype: DType,
+        layout: &mut Layout,
+        locate: Locate<'_>,
+    ) -> Result<Option<Array>> {
+        if dtype == DType::F16 {
+            return Err(Error::DType {
+                op: "codegen",
+                expected: "a 32-bit dtype (f16 is storage only)".into(),
+                found: dtype,
+            });
+        }
+        let Source::Value(id) = source else { return Ok(None) };
+        let (range, shift) = locate(id)?;
+        layout.offset += shift as isize;
+        Ok(Some(self.bind(range, dtype.wgsl())))
+    }
+
+    /// The whole text. `declarations` come before `main`, `prologue` is its beginning.
+    fn finish(self, comment: &str, declarations: &str) -> (String, Vec<Word>, Vec<Range>) {
+        let mut text = format!("// {comment}\n\nstruct Params {{\n");
+        for (name, ty, _) in &self.params {
+            let _ = writeln!(text, "    {name}: {ty},");
+        }
+        text.push_str("}\n\n@group(0) @binding(0) var<uniform> p: Params;\n");
+        for (i, (_, ty)) in self.bindings.iter().enumerate() {
+            let n = i + 1;
+            let _ = writeln!(text, "@group(0) @binding({n}) var<storage, read_write> b{n}: array<{ty}>;");
+        }
+        text.push('\n');
+        for function in self.functions.values() {
+            text.push_str(function);
+            text.push_str("\n\n");
+        }
+        text.push_str(declarations);
+        text.push_str(MAIN);
+        text.push_str(&self.body);
+        text.push_str("}\n");
+        let words = self.params.into_iter().map(|(_, _, w)| w).collect();
+        (text, words, self.bindings.into_iter().map(|(r, _)| r).collect())
+    }
+}
+
+/// The loads of a program, with their layouts.
+fn loads(program: &Program) -> Vec<(usize, Source, DType, Layout)> {
+    let terms = program.terms.iter().enumerate();
+    terms
+        .filter_map(|(i, t)| match t {
+            Term::Load { source, dtype, layout } => Some((i, *source, *dtype, layout.clone())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The dtype of a program's result.
+fn result(program: &Program, r: usize) -> Result<(usize, DType)> {
+    let term = program.results.get(r).copied().filter(|&t| t < program.terms.len());
+    let term = term.ok_or_else(|| Error::internal("codegen", format!("no result {r}")))?;
+    Ok((term, program.terms[term].dtype()))
+}
