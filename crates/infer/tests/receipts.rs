@@ -1,4 +1,5 @@
 //! Receipts: what a log finds when it was tampered with, and what replay says. The model is a toy that really computes.
+#![expect(clippy::unwrap_used, reason = "a test may stop at the first surprise")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -445,7 +446,7 @@ fn the_words_tell_what_moved_how_far_and_why() {
         "slot 3",
         "\"shirt\"",
         "\"boot\"",
-        "sensor.gain moved furthest, by 0.500 (50.0 %)",
+        "sensor.gain moved furthest, by 0.500 (50.0 % of its norm)",
         "objective fell from 1.50 to 0.250",
         "accepted, because",
         "within its budget",

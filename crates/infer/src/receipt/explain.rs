@@ -67,18 +67,18 @@ fn what_moved(r: &Receipt) -> String {
         return "Nothing moved.".to_owned();
     }
     let mut text = format!(
-        "Over {} and {}, what may move was moved by {} in total ({} of its own norm).",
+        "Over {} and {}, what may move was moved by {} in total ({}).",
         counted(r.facts.steps, "step"),
         counted(r.facts.views, "view"),
         number(moved.norm),
-        percent(moved.relative)
+        share(moved.relative)
     );
     if let [first, rest @ ..] = moved.top.as_slice() {
-        write!(text, " {} moved furthest, by {} ({})", first.path, number(first.norm), percent(first.relative)).ok();
+        write!(text, " {} moved furthest, by {} ({})", first.path, number(first.norm), share(first.relative)).ok();
         for (i, other) in rest.iter().enumerate() {
             let joint = if i + 1 == rest.len() { " and" } else { "," };
             let then = if i == 0 { " then" } else { "" };
-            write!(text, "{joint}{then} {} by {} ({})", other.path, number(other.norm), percent(other.relative)).ok();
+            write!(text, "{joint}{then} {} by {} ({})", other.path, number(other.norm), share(other.relative)).ok();
         }
         text.push('.');
     }
@@ -86,9 +86,10 @@ fn what_moved(r: &Receipt) -> String {
 }
 
 fn why(r: &Receipt) -> String {
+    let said_by_reason = matches!(r.facts.verdict.reason, Reason::LossFell { .. } | Reason::LossRose { .. });
     let mut text = match r.facts.loss {
-        Some(loss) => format!("The objective {}. ", Went(loss)),
-        None => String::new(),
+        Some(loss) if !said_by_reason => format!("The objective {}. ", Went(loss)),
+        _ => String::new(),
     };
     let verdict = match r.facts.verdict.action {
         Action::Accepted => "The change was accepted",
@@ -133,7 +134,7 @@ impl fmt::Display for Receipt {
             percent(facts.before.confidence),
             percent(facts.after.confidence),
             number(facts.moved.norm),
-            percent(facts.moved.relative),
+            share(facts.moved.relative),
             facts.verdict.action,
             facts.verdict.reason
         )
@@ -239,4 +240,9 @@ fn number(x: f32) -> String {
 
 fn percent(x: f32) -> String {
     if x.is_finite() { format!("{} %", number(x * 100.0)) } else { format!("{x}") }
+}
+
+/// ‖Δ‖ relative to the norm it started from.
+fn share(relative: f32) -> String {
+    if relative.is_infinite() { "from zero".to_owned() } else { format!("{} of its norm", percent(relative)) }
 }

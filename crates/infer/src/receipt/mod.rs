@@ -2,15 +2,16 @@
 //!
 //! A log is a file of JSON lines, each `{"prev":…,"hash":…,"body":…}`. The hash covers the hash before it and the bytes
 //! of the body as they stand in the file, so one changed byte is found at its record. A manifest beside the log holds
-//! the number of records and the last hash, so records missing at the end are found too. [`replay`] goes further: it
+//! the number of records and the last hash, so records missing at the end are found too. [`replay()`] goes further: it
 //! computes every answer again from the inputs and compares.
 //!
 //! What the chain cannot do: someone who may write both the log and its manifest can make a new, consistent pair.
 //! Keep the manifest's head hash elsewhere if that matters; replay still exposes answers that the model does not give.
 //!
 //! Modules in reading order: [`record`] what a receipt says, `exact` how its numbers survive JSON, [`digest`] and
-//! [`input`] what it refers to, [`write`] and [`read`] the log, [`replay`](mod@replay) the check, [`explain`] the words.
+//! [`input`] what it refers to, [`mod@write`] and [`mod@read`] the log, [`replay`](mod@replay) the check, [`mod@explain`] the words.
 
+mod compare;
 pub mod digest;
 mod exact;
 pub mod explain;
@@ -20,10 +21,11 @@ pub mod record;
 pub mod replay;
 pub mod write;
 
+pub use compare::Tolerance;
 pub use digest::Digest;
 pub use explain::{explain, explain_with_names};
 pub use input::Input;
 pub use read::{Fault, Log, Reader, Record, Verification, read, verify};
 pub use record::{Action, Change, Engine, Facts, Guess, Move, Moved, Place, Reason, Receipt, Rung, Scope, Verdict};
-pub use replay::{Inputs, Outcome, Recompute, Replay, ReplayReport, Tolerance, replay};
+pub use replay::{Inputs, Outcome, Recompute, Replay, ReplayReport, replay};
 pub use write::{Manifest, Writer};

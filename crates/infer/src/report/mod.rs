@@ -108,7 +108,7 @@ impl Report {
 
     /// Line plots side by side where the page is wide enough. A training curve is two of them: loss and accuracy.
     pub fn plots(&mut self, plots: &[LinePlot]) -> &mut Self {
-        let panels: String = plots.iter().map(|plot| plot::figure(plot, true)).collect();
+        let panels: String = plots.iter().map(plot::with_legend).collect();
         self.push(&format!("<div class=\"panels\">{panels}</div>"))
     }
 

@@ -33,7 +33,7 @@ pub struct Series {
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 240.0;
 const LEFT: f64 = 46.0;
-const RIGHT: f64 = 12.0;
+const RIGHT: f64 = 17.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 40.0;
 /// Colors and marks of the style; further lines repeat them with a dash.
@@ -76,7 +76,7 @@ impl Axis {
     /// A tick with as many decimals as the ticks need to differ.
     fn label(&self, tick: f64) -> String {
         let step = tick_step(self.high - self.low);
-        if step >= 1e6 || step < 1e-4 {
+        if !(1e-4..1e6).contains(&step) {
             return format!("{tick:.1e}");
         }
         number(tick, (-step.log10().floor()).max(0.0) as usize)
@@ -91,21 +91,29 @@ fn tick_step(spread: f64) -> f64 {
     factor * power
 }
 
-/// A plot with its caption, and with its legend where asked and there is more than one line.
-pub(super) fn figure(plot: &LinePlot, with_legend: bool) -> String {
-    let legend = if with_legend && plot.series.len() > 1 {
-        legend(plot.series.iter().map(|s| s.name.as_str()))
-    } else {
-        String::new()
-    };
-    format!("<figure class=\"plot\"><figcaption>{}</figcaption>{}{legend}</figure>", escape(&plot.title), svg(plot))
+/// A plot with its caption, and with a legend of its own where it has more than one line.
+pub(super) fn with_legend(plot: &LinePlot) -> String {
+    // The first color is the gray of the baseline among methods; a plot without methods starts after it.
+    let first = 1;
+    let names = plot.series.iter().map(|series| series.name.as_str());
+    let legend = if plot.series.len() > 1 { legend(names, first) } else { String::new() };
+    format!(
+        "<figure class=\"plot\"><figcaption>{}</figcaption>{}{legend}</figure>",
+        escape(&plot.title),
+        svg(plot, first)
+    )
 }
 
-/// Names with the stroke and mark of their lines.
-pub(super) fn legend<'a>(names: impl Iterator<Item = &'a str>) -> String {
+/// A plot with its caption, one of several that share a legend.
+pub(super) fn panel(plot: &LinePlot) -> String {
+    format!("<figure class=\"plot\"><figcaption>{}</figcaption>{}</figure>", escape(&plot.title), svg(plot, 0))
+}
+
+/// Names with the stroke and mark of their lines; the first has the style `first`.
+pub(super) fn legend<'a>(names: impl Iterator<Item = &'a str>, first: usize) -> String {
     let entries: String = names
-        .enumerate()
-        .map(|(i, name)| {
+        .zip(first..)
+        .map(|(name, i)| {
             format!(
                 "<li><svg viewBox=\"0 0 28 12\" width=\"28\" height=\"12\" aria-hidden=\"true\" class=\"{}\">\
                  <path class=\"line\" d=\"M1 6H27\"/>{}</svg>{}</li>",
@@ -122,7 +130,7 @@ fn style(i: usize) -> String {
     format!("s{}{}", i % STYLES, if i >= STYLES { " dashed" } else { "" })
 }
 
-fn svg(plot: &LinePlot) -> String {
+fn svg(plot: &LinePlot, first: usize) -> String {
     let xs = plot.series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
     let ys = plot.series.iter().flat_map(|s| s.points.iter().map(|p| p.1));
     let x = Axis::new(xs, None, (LEFT, WIDTH - RIGHT));
@@ -173,7 +181,7 @@ fn svg(plot: &LinePlot) -> String {
         escape(&plot.y_label)
     )
     .ok();
-    for (i, series) in plot.series.iter().enumerate() {
+    for (series, i) in plot.series.iter().zip(first..) {
         out.push_str(&line(i, series, &x, &y));
     }
     out.push_str("</svg>");
@@ -222,7 +230,7 @@ mod tests {
     use super::*;
 
     fn plot(points: &[(f64, f64)]) -> String {
-        svg(&LinePlot { series: vec![Series { name: "a".into(), points: points.to_vec() }], ..LinePlot::default() })
+        svg(&LinePlot { series: vec![Series { name: "a".into(), points: points.to_vec() }], ..LinePlot::default() }, 0)
     }
 
     #[test]

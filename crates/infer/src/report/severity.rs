@@ -1,6 +1,6 @@
 //! Accuracy over severity: small panels with one scale, one for each shift.
 
-use super::plot::{LinePlot, Series, figure, legend};
+use super::plot::{LinePlot, Series, legend, panel};
 use super::table::{ResultRow, distinct, mean};
 
 /// A panel for each shift and one legend for all. Severity 0 is what the method does on clean images.
@@ -18,10 +18,10 @@ pub(super) fn panels(rows: &[ResultRow]) -> String {
                 series,
                 y_range: Some((0.0, 100.0)),
             };
-            figure(&plot, false)
+            panel(&plot)
         })
         .collect();
-    format!("{}<div class=\"panels\">{plots}</div>", legend(methods.iter().copied()))
+    format!("{}<div class=\"panels\">{plots}</div>", legend(methods.iter().copied(), 0))
 }
 
 /// Mean accuracy in percent at each severity that was measured (over seeds, if there are several).
