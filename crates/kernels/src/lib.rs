@@ -1,1 +1,14 @@
-//! acclimate-kernels
+//! Every op of Acclimate: formula, reference, launch, gradient, batching rule, test cases; one file each in [`ops`].
+//!
+//! Users see the ops as methods of tensors through [`TensorOps`]; [`registry::ALL`] is the one list of them, and
+//! whatever needs every op walks it. With the feature `testkit` the conformance harness is there too, for ops of
+//! one's own as well.
+#![forbid(unsafe_code)]
+
+pub mod ext;
+pub mod ops;
+pub mod registry;
+#[cfg(feature = "testkit")]
+pub mod testkit;
+
+pub use ext::TensorOps;
