@@ -202,7 +202,7 @@ functions! {
             let db = da.mul(y)?.neg()?;
             Ok(vec![Some(da), Some(db)])
         };
-        Pow(a, b) "pow" 16 "if (b == 0.0) { return 1.0; } let m = pow(abs(a), b); let odd = (b == floor(b)) && (abs(b) < 16777216.0) && (fract(abs(b) * 0.5) != 0.0); return select(m, -m, a < 0.0 && odd);"
+        Pow(a, b) "pow" 16 "if (b == 0.0) { return 1.0; } let m = pow(abs(a), b); let whole = b == floor(b); if (a < 0.0 && !whole) { return bitcast<f32>(0x7fc00000u); } let odd = whole && (abs(b) < 16777216.0) && (fract(abs(b) * 0.5) != 0.0); return select(m, -m, a < 0.0 && odd);"
             = a.powf(b), |x, y, dy| {
             // b · a^(b−1) is written with its own power, so that it is right at a = 0.
             let da = dy.mul(&x[1].mul(&x[0].pow(&x[1].add_scalar(-1.0)?)?)?)?;
