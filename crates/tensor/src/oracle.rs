@@ -48,7 +48,9 @@ pub fn evaluate(t: &Tensor, given: &[(Tensor, Vec<f64>)]) -> Result<Data> {
             continue;
         }
         let Some((op, inputs)) = t.recipe() else {
-            done.insert(t.node.id, vec![leaf(&t)?]);
+            // All outputs: another input may be another output of the same node.
+            let outs = (0..t.node.specs.len()).map(|out| leaf(&Tensor { node: t.node.clone(), out }));
+            done.insert(t.node.id, outs.collect::<Result<_>>()?);
             continue;
         };
         if !ready {
