@@ -365,3 +365,78 @@ fn check_launches(step: &OpStep) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::expr::Func;
+    use crate::plan::layout::Layout;
+    use crate::plan::{MapStep, Place, Program, Step, Value};
+    use crate::shape::Spec;
+
+    /// A chain x → a → b → y of maps of 64 elements, with the values a and b at these offsets of the arena.
+    fn chain(a: usize, b: usize, reversed: bool) -> Plan {
+        let spec = Spec::f32(&[64]).unwrap();
+        let roots = [(Root::Input(0), 0), (Root::Arena(0), a), (Root::Arena(0), b), (Root::Output(0), 0)];
+        let values = roots.map(|(root, offset)| Value { spec: spec.clone(), place: Place { root, offset } }).to_vec();
+        let step = |reads: &[ValueId], out: ValueId| {
+            let mut layout = Layout::contiguous(&[64]);
+            if reversed {
+                layout.offset = 63;
+                layout.axes[0].stride = -1;
+            }
+            let load =
+                |&v: &ValueId| Term::Load { source: Source::Value(v), dtype: spec.dtype, layout: layout.clone() };
+            let mut terms: Vec<Term> = reads.iter().map(load).collect();
+            let args = vec![0, reads.len() - 1];
+            terms.push(Term::Apply { func: Func::Add, dtype: spec.dtype, out: spec.dtype, args });
+            let program = Program { results: vec![terms.len() - 1], terms };
+            let action = Action::Map(MapStep { dims: vec![64], program, outs: vec![out] });
+            Step { action, label: format!("step {out}"), at: std::panic::Location::caller() }
+        };
+        Plan {
+            inputs: vec![spec.clone()],
+            n_scalars: 0,
+            values,
+            // The last step reads both a and b.
+            steps: vec![step(&[0], 1), step(&[1], 2), step(&[1, 2], 3)],
+            outputs: vec![spec.clone()],
+            donated: vec![None],
+            arenas: vec![512],
+            copies: 0,
+        }
+    }
+
+    #[test]
+    fn null_overlapping_lives_are_refused() {
+        check_plan(&chain(0, 256, false)).unwrap();
+        check_plan(&chain(0, 256, true)).unwrap();
+        // b overwrites a, which the last step reads.
+        assert!(check_plan(&chain(0, 0, false)).unwrap_err().to_string().contains("overwritten"));
+        assert!(check_plan(&chain(0, 128, false)).unwrap_err().to_string().contains("where it reads"));
+        // In place, but read backwards.
+        assert!(check_plan(&chain(0, 0, true)).unwrap_err().to_string().contains("where it reads"));
+        // Outside the arena.
+        assert!(check_plan(&chain(0, 260, false)).unwrap_err().to_string().contains("outside"));
+    }
+
+    #[test]
+    fn null_unwritten_memory_is_refused() {
+        let mut plan = chain(0, 256, false);
+        plan.steps.remove(0);
+        assert!(check_plan(&plan).unwrap_err().to_string().contains("nothing wrote"));
+        let mut plan = chain(0, 256, false);
+        plan.steps.pop();
+        assert!(check_plan(&plan).unwrap_err().to_string().contains("not written"));
+        let mut plan = chain(0, 256, false);
+        plan.donated = vec![Some(0)];
+        let engine = Null::new(Arc::default());
+        let (input, output) = (engine.alloc(256).unwrap(), engine.alloc(256).unwrap());
+        let run =
+            |inputs: &[Buffer], outputs: &[Buffer]| check_run(&plan, &Run { inputs, outputs, scalars: &[], read: &[] });
+        assert!(run(&[input.clone()], &[output]).is_err());
+        assert!(run(&[input.clone()], &[input.clone()]).is_ok());
+        assert!(run(&[input.clone()], &[engine.alloc(16).unwrap()]).is_err());
+        assert!(run(&[], &[input]).is_err());
+    }
+}
