@@ -46,7 +46,8 @@ fn view_shape(view: &View, x: &Spec) -> Result<Shape> {
         }
         View::Permute(order) => {
             let mut seen = vec![false; rank];
-            let valid = order.len() == rank && order.iter().all(|&d| d < rank && !std::mem::replace(&mut seen[d], true));
+            let valid =
+                order.len() == rank && order.iter().all(|&d| d < rank && !std::mem::replace(&mut seen[d], true));
             check(valid, "permute", || format!("each axis once, got {order:?},"), x)?;
             Ok(Shape::raw(order.iter().map(|&d| x.shape[d])))
         }
@@ -64,8 +65,10 @@ fn view_shape(view: &View, x: &Spec) -> Result<Shape> {
                 }
                 let last = isize::try_from(len[d] - 1).ok().and_then(|n| n.checked_mul(step[d]));
                 let last = last.and_then(|n| n.checked_add(start[d].try_into().ok()?));
-                let inside = step[d] != 0 && start[d] < x.shape[d] && last.is_some_and(|l| l >= 0 && (l as usize) < x.shape[d]);
-                let range = || format!("a range within axis {d} (start {}, step {}, length {})", start[d], step[d], len[d]);
+                let inside =
+                    step[d] != 0 && start[d] < x.shape[d] && last.is_some_and(|l| l >= 0 && (l as usize) < x.shape[d]);
+                let range =
+                    || format!("a range within axis {d} (start {}, step {}, length {})", start[d], step[d], len[d]);
                 check(inside, "slice", range, x)?;
             }
             Shape::new(len)
@@ -115,14 +118,18 @@ impl Op for CoreOp {
                 let dtypes: SmallVec<[DType; 4]> = inputs.iter().map(|s| s.dtype).collect();
                 let dtype = f.dtype(&dtypes)?;
                 if let Some(other) = inputs.iter().find(|s| s.shape != x.shape) {
-                    return Err(Error::Broadcast { op, left: x.shape.clone(), right: other.shape.clone() });
+                    return Err(Error::Broadcast { op, left: x.shape.to_string(), right: other.shape.to_string() });
                 }
                 x.with_dtype(dtype)
             }
             Core::Constant(_) | Core::Iota(_) => return Err(Error::internal(op, "no spec")),
             Core::View(view) => {
                 if x.dtype == DType::F16 && !matches!(view, View::Reshape(_)) {
-                    return Err(Error::DType { op, expected: "a 32-bit dtype (f16 is storage only)".into(), found: x.dtype });
+                    return Err(Error::DType {
+                        op,
+                        expected: "a 32-bit dtype (f16 is storage only)".into(),
+                        found: x.dtype,
+                    });
                 }
                 Spec::new(view_shape(view, x)?, x.dtype)
             }
@@ -130,7 +137,12 @@ impl Op for CoreOp {
                 let rank = x.shape.rank();
                 let fits = |d: usize| {
                     let n = x.shape[d];
-                    n == 0 || (step[d] > 0 && (n - 1).checked_mul(step[d]).and_then(|s| s.checked_add(low[d])).is_some_and(|l| l < to[d]))
+                    n == 0
+                        || (step[d] > 0
+                            && (n - 1)
+                                .checked_mul(step[d])
+                                .and_then(|s| s.checked_add(low[d]))
+                                .is_some_and(|l| l < to[d]))
                 };
                 let valid = low.len() == rank && step.len() == rank && to.rank() == rank && (0..rank).all(fits);
                 check(valid, op, || format!("an input that fits into {to} from {low:?} with steps {step:?}"), x)?;
@@ -148,7 +160,12 @@ impl Op for CoreOp {
                 let mut end = 0;
                 for (piece, &offset) in inputs.iter().zip(offsets) {
                     piece.require_dtype(op, x.dtype)?.require_rank(op, 1, "[n]")?;
-                    check(offset >= end && offset <= *len && piece.numel() <= len - offset, op, || format!("a piece that fits at {offset} of {len}"), piece)?;
+                    check(
+                        offset >= end && offset <= *len && piece.numel() <= len - offset,
+                        op,
+                        || format!("a piece that fits at {offset} of {len}"),
+                        piece,
+                    )?;
                     end = offset + piece.numel();
                 }
                 check(offsets.len() == inputs.len(), op, || format!("{} pieces", offsets.len()), x)?;
@@ -210,11 +227,9 @@ impl Op for CoreOp {
                 Core::View(View::Permute(std::iter::once(0).chain(order.iter().map(|d| d + 1)).collect()))
             }
             Core::View(View::Expand(to)) => Core::View(View::Expand(to.with_leading(cx.n)?)),
-            Core::View(View::Slice { start, step, len }) => Core::View(View::Slice {
-                start: prepend(0, start),
-                step: prepend(1, step),
-                len: prepend(cx.n, len),
-            }),
+            Core::View(View::Slice { start, step, len }) => {
+                Core::View(View::Slice { start: prepend(0, start), step: prepend(1, step), len: prepend(cx.n, len) })
+            }
             Core::Pad { low, step, to } => {
                 Core::Pad { low: prepend(0, low), step: prepend(1, step), to: to.with_leading(cx.n)? }
             }
@@ -301,7 +316,14 @@ fn reduce_grad(kind: Reduction, x: &Tensor, y: &Tensor, dy: &Tensor) -> Result<T
             let is_zero = x.eq(&zero)?;
             let n_zeros = is_zero.cast(DType::F32)?.sum_keep(&axes)?;
             let filled = is_zero.select(&x.ones_like()?, x)?;
-            let rest = Tensor::record(std::sync::Arc::new(CoreOp::new(Core::Reduce(Reduction::Prod, axes.iter().map(|&d| d as usize).collect()))), &[&filled])?.swap_remove(0);
+            let rest = Tensor::record(
+                std::sync::Arc::new(CoreOp::new(Core::Reduce(
+                    Reduction::Prod,
+                    axes.iter().map(|&d| d as usize).collect(),
+                ))),
+                &[&filled],
+            )?
+            .swap_remove(0);
             let none = n_zeros.eq(&n_zeros.zeros_like()?)?.broadcast_to(x.shape())?;
             let single = n_zeros.eq(&n_zeros.ones_like()?)?.broadcast_to(x.shape())?;
             let rest = rest.broadcast_to(x.shape())?;
@@ -392,7 +414,13 @@ fn map_reference<R: Real>(f: Func, call: &mut Call<'_, R>) {
         match &mut call.outs[0] {
             Out::Real(o) => {
                 o[i] = match (f, dtype) {
-                    (Func::Select, _) => if words[0] != 0 { reals[1] } else { reals[2] },
+                    (Func::Select, _) => {
+                        if words[0] != 0 {
+                            reals[1]
+                        } else {
+                            reals[2]
+                        }
+                    }
                     (Func::ToF32, DType::I32) => R::of(f64::from(words[0] as i32)),
                     (Func::ToF32, DType::U32 | DType::Bool) => R::of(f64::from(words[0])),
                     (Func::ToF32 | Func::Identity | Func::Detach, _) => reals[0],
@@ -401,7 +429,13 @@ fn map_reference<R: Real>(f: Func, call: &mut Call<'_, R>) {
             }
             Out::Word(o) => {
                 o[i] = match (f, dtype) {
-                    (Func::Select, _) => if words[0] != 0 { words[1] } else { words[2] },
+                    (Func::Select, _) => {
+                        if words[0] != 0 {
+                            words[1]
+                        } else {
+                            words[2]
+                        }
+                    }
                     (Func::ToI32, DType::F32) => cast(reals[0]) as i32 as u32,
                     (Func::ToU32, DType::F32) => cast(reals[0]) as u32,
                     (Func::ToBool, DType::F32) => u32::from(cast(reals[0]) != 0.0),

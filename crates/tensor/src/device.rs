@@ -156,7 +156,9 @@ impl Device {
     /// engine. A software adapter is never taken unless asked for.
     pub fn auto() -> Result<Self> {
         match std::env::var("ACCLIMATE_DEVICE") {
-            Ok(name) if !name.is_empty() && name != "auto" => Device::named_because(&name, "ACCLIMATE_DEVICE asked for it"),
+            Ok(name) if !name.is_empty() && name != "auto" => {
+                Device::named_because(&name, "ACCLIMATE_DEVICE asked for it")
+            }
             _ => Ok(Device::best()),
         }
     }
@@ -217,12 +219,20 @@ impl Device {
 
     /// A GPU device with WebGPU's default limits and no optional features, for conformance.
     pub fn gpu_restricted(name: &str) -> Result<Self> {
-        engine::open_gpu(name, "restricted to WebGPU's defaults", engine::GpuOptions { restricted: true, memory_limit: None })
+        engine::open_gpu(
+            name,
+            "restricted to WebGPU's defaults",
+            engine::GpuOptions { restricted: true, memory_limit: None },
+        )
     }
 
     /// A GPU device that refuses allocations beyond `bytes` live bytes, to test out-of-memory handling.
     pub fn gpu_with_memory_limit(name: &str, bytes: u64) -> Result<Self> {
-        engine::open_gpu(name, "with a memory limit", engine::GpuOptions { restricted: false, memory_limit: Some(bytes) })
+        engine::open_gpu(
+            name,
+            "with a memory limit",
+            engine::GpuOptions { restricted: false, memory_limit: Some(bytes) },
+        )
     }
 
     pub(crate) fn from_parts(

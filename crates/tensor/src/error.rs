@@ -1,7 +1,6 @@
 //! The one error type of this crate.
 
 use crate::dtype::DType;
-use crate::shape::Shape;
 
 /// What can go wrong. Shape and dtype errors come when an op is recorded; the others when work runs.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,9 +24,9 @@ pub enum Error {
         /// The op.
         op: &'static str,
         /// Left shape.
-        left: Shape,
+        left: String,
         /// Right shape.
-        right: Shape,
+        right: String,
     },
     /// A dtype that an op cannot take.
     #[error("{op}: expected dtype {expected}, found {found}; use `cast`")]
@@ -92,13 +91,17 @@ pub enum Error {
         op: &'static str,
     },
     /// A value was asked for while a function was being traced.
-    #[error("{op}: the value depends on an input of `compile` or `vmap` and does not exist while tracing; return it instead")]
+    #[error(
+        "{op}: the value depends on an input of `compile` or `vmap` and does not exist while tracing; return it instead"
+    )]
     Tracing {
         /// What asked.
         op: &'static str,
     },
     /// A second trace of a compiled function recorded another graph.
-    #[error("the compiled function recorded another graph on its second call: {difference}; a value of the host was baked in, pass it as an input")]
+    #[error(
+        "the compiled function recorded another graph on its second call: {difference}; a value of the host was baked in, pass it as an input"
+    )]
     Retrace {
         /// The first node that differs.
         difference: String,
@@ -190,10 +193,7 @@ impl Error {
 
     /// Whether a shape, an axis or a size was wrong.
     pub fn is_shape(&self) -> bool {
-        matches!(
-            self,
-            Error::Shape { .. } | Error::Broadcast { .. } | Error::Axis { .. } | Error::TooLarge { .. }
-        )
+        matches!(self, Error::Shape { .. } | Error::Broadcast { .. } | Error::Axis { .. } | Error::TooLarge { .. })
     }
 
     /// Whether the device is gone.

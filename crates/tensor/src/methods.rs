@@ -257,12 +257,20 @@ impl Tensor {
             return Ok(self.clone());
         }
         if &Shape::broadcast("broadcast_to", self.shape(), shape)? != shape {
-            return Err(Error::Broadcast { op: "broadcast_to", left: self.shape().clone(), right: shape.clone() });
+            return Err(Error::Broadcast {
+                op: "broadcast_to",
+                left: self.shape().to_string(),
+                right: shape.to_string(),
+            });
         }
         let mut dims: SmallVec<[usize; 6]> = SmallVec::from_elem(1, shape.rank() - self.rank());
         dims.extend_from_slice(self.dims());
         let same_rank = self.reshape(&dims)?;
-        if same_rank.shape() == shape { Ok(same_rank) } else { one(Core::View(View::Expand(shape.clone())), &[&same_rank]) }
+        if same_rank.shape() == shape {
+            Ok(same_rank)
+        } else {
+            one(Core::View(View::Expand(shape.clone())), &[&same_rank])
+        }
     }
 
     /// [`Tensor::broadcast_to`] with sizes.
@@ -362,7 +370,11 @@ impl Tensor {
     pub(crate) fn split_leading(&self, s: usize) -> Result<Tensor> {
         let d = self.dims();
         if d.is_empty() || s == 0 || d[0] % s != 0 {
-            return Err(Error::shape("split_leading", format!("a leading axis divisible by {s}"), format!("{}", self.shape())));
+            return Err(Error::shape(
+                "split_leading",
+                format!("a leading axis divisible by {s}"),
+                format!("{}", self.shape()),
+            ));
         }
         let mut dims = vec![s, d[0] / s];
         dims.extend_from_slice(&d[1..]);

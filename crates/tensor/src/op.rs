@@ -464,9 +464,7 @@ pub fn record_one<K: Kernel>(kernel: K, inputs: &[&Tensor]) -> Result<Tensor> {
 
 /// The inputs as an array of `N`, or an error that counts them.
 pub fn arity<'a, const N: usize>(op: &'static str, inputs: &'a [Spec]) -> Result<&'a [Spec; N]> {
-    inputs
-        .try_into()
-        .map_err(|_| Error::shape(op, format!("{N} inputs"), inputs.len().to_string()))
+    inputs.try_into().map_err(|_| Error::shape(op, format!("{N} inputs"), inputs.len().to_string()))
 }
 
 /// Fails unless every input has the dtype.

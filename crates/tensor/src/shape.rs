@@ -88,7 +88,7 @@ impl Shape {
                 _ if a == b => a,
                 (1, b) => b,
                 (a, 1) => a,
-                _ => return Err(Error::Broadcast { op, left: left.clone(), right: right.clone() }),
+                _ => return Err(Error::Broadcast { op, left: left.to_string(), right: right.to_string() }),
             };
         }
         Shape::new(&dims)

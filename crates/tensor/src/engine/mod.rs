@@ -94,7 +94,10 @@ pub(crate) fn open_gpu(name: &str, reason: &str, options: GpuOptions) -> Result<
 /// Without the feature `gpu` there is none.
 #[cfg(not(feature = "gpu"))]
 pub(crate) fn open_gpu(name: &str, _: &str, _: GpuOptions) -> Result<Device> {
-    Err(Error::NoDevice { name: name.into(), present: format!("{} (built without the feature `gpu`)", present().join(", ")) })
+    Err(Error::NoDevice {
+        name: name.into(),
+        present: format!("{} (built without the feature `gpu`)", present().join(", ")),
+    })
 }
 
 pub(crate) fn no_device(name: &str) -> Error {

@@ -328,7 +328,11 @@ impl<'g> Fuser<'g> {
         loop {
             let mut group = Group { program: Program::default(), memo: HashMap::new(), values: HashSet::new() };
             let mut names = Vec::new();
-            let result = if stored { self.load(&mut group, r, &[]) } else { self.term(&mut group, r, &mut Vec::new(), true, &mut names) };
+            let result = if stored {
+                self.load(&mut group, r, &[])
+            } else {
+                self.term(&mut group, r, &mut Vec::new(), true, &mut names)
+            };
             match result {
                 Ok(t) if group.values.len() <= self.max_loads && group.program.terms.len() <= MAX_TERMS => {
                     group.program.results.push(t);
@@ -379,7 +383,14 @@ impl<'g> Fuser<'g> {
 
     /// The term of `r` read through the views of `path` (nearest to the result first). `top`: `r` is what the group
     /// stores, so it is computed even if it is marked as stored.
-    fn term(&self, g: &mut Group, r: Ref, path: &mut Vec<usize>, top: bool, names: &mut Vec<&'g str>) -> std::result::Result<usize, Stop> {
+    fn term(
+        &self,
+        g: &mut Group,
+        r: Ref,
+        path: &mut Vec<usize>,
+        top: bool,
+        names: &mut Vec<&'g str>,
+    ) -> std::result::Result<usize, Stop> {
         if let Some(&t) = g.memo.get(&(r, path.clone())) {
             return Ok(t);
         }
@@ -429,8 +440,11 @@ impl<'g> Fuser<'g> {
                 let axes = from.axes.iter().enumerate().map(|(d, a)| Axis {
                     size: spec.shape[d],
                     stride: a.stride,
-                    guard: (low[d] > 0 || step[d] > 1 || spec.shape[d] != a.size)
-                        .then_some(Guard { low: low[d], step: step[d], len: a.size }),
+                    guard: (low[d] > 0 || step[d] > 1 || spec.shape[d] != a.size).then_some(Guard {
+                        low: low[d],
+                        step: step[d],
+                        len: a.size,
+                    }),
                 });
                 let layout = Layout { offset: from.offset, axes: axes.collect() };
                 names.push("pad");

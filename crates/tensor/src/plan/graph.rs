@@ -185,7 +185,13 @@ impl Walk {
         self.leaves.push(Tensor { node: tensor.node.clone(), out: 0 });
     }
 
-    fn op(&mut self, tensor: &Tensor, op: Arc<dyn Op>, inputs: &[Tensor], same: &mut HashMap<(Vec<u8>, Vec<Ref>), usize>) {
+    fn op(
+        &mut self,
+        tensor: &Tensor,
+        op: Arc<dyn Op>,
+        inputs: &[Tensor],
+        same: &mut HashMap<(Vec<u8>, Vec<Ref>), usize>,
+    ) {
         let mut refs = Vec::with_capacity(inputs.len());
         for i in inputs {
             let m = self.by_id[&i.node.id];

@@ -60,13 +60,13 @@ impl Layout {
             return None;
         }
         Some(match view {
-            View::Permute(order) => {
-                Layout { offset: self.offset, axes: order.iter().map(|&d| self.axes[d]).collect() }
-            }
+            View::Permute(order) => Layout { offset: self.offset, axes: order.iter().map(|&d| self.axes[d]).collect() },
             View::Expand(shape) => {
-                let axes = self.axes.iter().zip(shape.iter()).map(|(a, &size)| {
-                    if a.size == size { *a } else { Axis { size, stride: 0, guard: None } }
-                });
+                let axes = self
+                    .axes
+                    .iter()
+                    .zip(shape.iter())
+                    .map(|(a, &size)| if a.size == size { *a } else { Axis { size, stride: 0, guard: None } });
                 Layout { offset: self.offset, axes: axes.collect() }
             }
             View::Slice { start, step, len } => {

@@ -44,7 +44,9 @@ fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
 fn reads_in_step(action: &Action, v: ValueId) -> bool {
     match action {
         Action::Map(m) => m.program.terms.iter().all(|t| match t {
-            Term::Load { source: Source::Value(u), layout, .. } if *u == v => layout.offset == 0 && layout.is_contiguous(),
+            Term::Load { source: Source::Value(u), layout, .. } if *u == v => {
+                layout.offset == 0 && layout.is_contiguous()
+            }
             _ => true,
         }),
         _ => false,
@@ -66,7 +68,13 @@ struct Planner<'a> {
 }
 
 /// Lays out memory and completes the plan.
-pub(crate) fn place(graph: &Graph, drafted: Drafted, donated_inputs: &[bool], caps: &Caps, reuse: bool) -> Result<Plan> {
+pub(crate) fn place(
+    graph: &Graph,
+    drafted: Drafted,
+    donated_inputs: &[bool],
+    caps: &Caps,
+    reuse: bool,
+) -> Result<Plan> {
     let n = drafted.values.len();
     let mut output_of = vec![None; n];
     for (j, &v) in drafted.outputs.iter().enumerate() {
@@ -127,7 +135,8 @@ impl Planner<'_> {
                     let leaf = self.drafted.values[base].leaf;
                     let whole = self.drafted.values[u].alias.is_none();
                     let others = op.ins.iter().filter(|&&v| self.root(v).0 == base).count() > 1;
-                    let mine = leaf.is_none_or(|l| self.donated_inputs.get(l) == Some(&true)) && self.output_of[base].is_none();
+                    let mine = leaf.is_none_or(|l| self.donated_inputs.get(l) == Some(&true))
+                        && self.output_of[base].is_none();
                     if whole && mine && !others && self.last[base] == s && !taken[base] {
                         taken[base] = true;
                         continue;
@@ -327,7 +336,8 @@ impl Planner<'_> {
         for v in &values {
             check_limit(v.spec.bytes(), caps)?;
         }
-        let steps = self.drafted.steps.into_iter().filter(|s| !matches!(s.action, Action::Zero { bytes: 0, .. })).collect();
+        let steps =
+            self.drafted.steps.into_iter().filter(|s| !matches!(s.action, Action::Zero { bytes: 0, .. })).collect();
         let mut inputs = vec![None; self.graph.n_leaves];
         for node in &self.graph.nodes {
             if let crate::plan::graph::Kind::Leaf(l) = node.kind {

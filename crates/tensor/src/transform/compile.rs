@@ -89,7 +89,8 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
     fn trace(&self, form: &A::Form, inputs: &[Tensor]) -> std::result::Result<Arc<Trace<O>>, E> {
         let specs: Vec<Spec> = inputs.iter().map(|t| t.spec().clone()).collect();
         let find = |traces: &HashMap<Vec<Spec>, Vec<(A::Form, Arc<Trace<O>>)>>| {
-            let same = |t: &&(A::Form, Arc<Trace<O>>)| &t.0 == form && inputs.iter().all(|i| i.device().same(&t.1.device));
+            let same =
+                |t: &&(A::Form, Arc<Trace<O>>)| &t.0 == form && inputs.iter().all(|i| i.device().same(&t.1.device));
             traces.get(&specs).and_then(|list| list.iter().find(same).map(|t| t.1.clone()))
         };
         if let Some(trace) = find(&self.traces.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -117,9 +118,11 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
         let again = self.trace_new(form, inputs)?;
         let (a, b) = (&trace.walk.graph, &again.walk.graph);
         let difference = if again.key != trace.key {
-            let first = a.nodes.iter().zip(&b.nodes).position(|(x, y)| {
-                x.name() != y.name() || x.inputs != y.inputs || x.specs != y.specs
-            });
+            let first = a
+                .nodes
+                .iter()
+                .zip(&b.nodes)
+                .position(|(x, y)| x.name() != y.name() || x.inputs != y.inputs || x.specs != y.specs);
             let i = first.unwrap_or(a.nodes.len().min(b.nodes.len()));
             let name = |g: &crate::plan::graph::Graph| match g.nodes.get(i) {
                 Some(n) => format!("{} {} recorded at {}", n.name(), n.specs[0], n.at),
@@ -167,7 +170,17 @@ impl<O: Tree> Trace<O> {
         // The walk's handles to nodes are not needed any more.
         let key = walk.key.clone();
         walk.met.clear();
-        Ok(Trace { walk, key, sources, results: from, specs, form, device, plans: Mutex::default(), calls: Default::default() })
+        Ok(Trace {
+            walk,
+            key,
+            sources,
+            results: from,
+            specs,
+            form,
+            device,
+            plans: Mutex::default(),
+            calls: Default::default(),
+        })
     }
 
     fn executable(&self, donated: &[bool]) -> Result<Arc<Executable>> {

@@ -44,7 +44,8 @@ pub fn vmap_with<A: Tree, O: Tree, E: From<Error>>(
 fn leading_size(inputs: &[Tensor]) -> Result<usize> {
     let mut n = None;
     for t in inputs {
-        let size = *t.dims().first().ok_or_else(|| Error::shape("vmap", "a leading axis on every input", "a scalar"))?;
+        let size =
+            *t.dims().first().ok_or_else(|| Error::shape("vmap", "a leading axis on every input", "a scalar"))?;
         if *n.get_or_insert(size) != size {
             let expected = format!("leading axes of {}", n.unwrap_or(0));
             return Err(Error::shape("vmap", expected, format!("shape {}", t.shape())));

@@ -105,7 +105,9 @@ impl Kernel {
                     });
                     let mut dead: SmallVec<[usize; 4]> = SmallVec::new();
                     for &a in args {
-                        if let (Operand::Register(r), true, Term::Apply { .. }) = (place[a], last[a] == t, &program.terms[a]) {
+                        if let (Operand::Register(r), true, Term::Apply { .. }) =
+                            (place[a], last[a] == t, &program.terms[a])
+                        {
                             if !dead.contains(&r) {
                                 dead.push(r);
                             }
@@ -155,7 +157,8 @@ impl Kernel {
                         break;
                     }
                 }
-                let computed = matches!((self.result, self.instructions.last()), (Operand::Register(r), Some(i)) if i.to == r);
+                let computed =
+                    matches!((self.result, self.instructions.last()), (Operand::Register(r), Some(i)) if i.to == r);
                 if !computed {
                     let result = self.operand(self.result, sources, registers, at, n);
                     block.copy_from_slice(result);
@@ -165,7 +168,13 @@ impl Kernel {
     }
 
     /// Evaluates a run of `n` (at most [`BLOCK`]) indices whose loads start at `positions` and step by `steps`.
-    pub fn run<'r>(&self, sources: &[Option<&[u32]>], registers: &'r mut [Vec<u32>], runs: &[RunLoad], n: usize) -> &'r [u32] {
+    pub fn run<'r>(
+        &self,
+        sources: &[Option<&[u32]>],
+        registers: &'r mut [Vec<u32>],
+        runs: &[RunLoad],
+        n: usize,
+    ) -> &'r [u32] {
         for (load, run) in self.loads.iter().zip(runs) {
             if let Some(r) = load.register {
                 fill_run(&mut registers[r][..n], load.source.and_then(|s| sources[s]), run);
@@ -198,7 +207,8 @@ impl Kernel {
     /// Registers of this thread, with the scalars filled in.
     pub fn with_registers<T>(&self, scalars: &[u32], f: impl FnOnce(&mut [Vec<u32>]) -> T) -> T {
         // A nested use (rayon may steal work while a task waits) takes fresh registers.
-        let mut registers = REGISTERS.with(|r| r.try_borrow_mut().map(|mut r| std::mem::take(&mut *r)).unwrap_or_default());
+        let mut registers =
+            REGISTERS.with(|r| r.try_borrow_mut().map(|mut r| std::mem::take(&mut *r)).unwrap_or_default());
         while registers.len() < self.n_registers.max(1) {
             registers.push(vec![0; BLOCK]);
         }
@@ -214,7 +224,15 @@ impl Kernel {
         result
     }
 
-    fn fill_at(&self, load: &Load, sources: &[Option<&[u32]>], registers: &mut [Vec<u32>], at: usize, n: usize, out: &[u32]) {
+    fn fill_at(
+        &self,
+        load: &Load,
+        sources: &[Option<&[u32]>],
+        registers: &mut [Vec<u32>],
+        at: usize,
+        n: usize,
+        out: &[u32],
+    ) {
         let Some(r) = load.register else { return };
         match load.source {
             // An update in place reads what the block holds.
@@ -224,7 +242,14 @@ impl Kernel {
         }
     }
 
-    fn operand<'x>(&self, o: Operand, sources: &'x [Option<&[u32]>], registers: &'x [Vec<u32>], at: usize, n: usize) -> &'x [u32] {
+    fn operand<'x>(
+        &self,
+        o: Operand,
+        sources: &'x [Option<&[u32]>],
+        registers: &'x [Vec<u32>],
+        at: usize,
+        n: usize,
+    ) -> &'x [u32] {
         match o {
             Operand::Register(r) => &registers[r][..n],
             Operand::Direct(l) => {
@@ -238,7 +263,14 @@ impl Kernel {
         }
     }
 
-    fn execute(&self, ins: &Instruction, sources: &[Option<&[u32]>], registers: &[Vec<u32>], at: usize, to: &mut [u32]) {
+    fn execute(
+        &self,
+        ins: &Instruction,
+        sources: &[Option<&[u32]>],
+        registers: &[Vec<u32>],
+        at: usize,
+        to: &mut [u32],
+    ) {
         let mut args: [&[u32]; 4] = [&[]; 4];
         for (slot, &a) in args.iter_mut().zip(&ins.args) {
             *slot = self.operand(a, sources, registers, at, to.len());
@@ -300,7 +332,11 @@ fn fill_strided(to: &mut [u32], source: Option<&[u32]>, layout: &Layout, at: usi
         }
         let run = match inner.guard {
             Some(g) => RunLoad { start, step: inner.stride, guard: Some((g, index[last])) },
-            None => RunLoad { start: start.map(|s| s + index[last] as isize * inner.stride), step: inner.stride, guard: None },
+            None => RunLoad {
+                start: start.map(|s| s + index[last] as isize * inner.stride),
+                step: inner.stride,
+                guard: None,
+            },
         };
         fill_run(&mut to[done..done + n], source, &run);
         done += n;

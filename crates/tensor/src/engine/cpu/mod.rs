@@ -146,7 +146,13 @@ fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> R
     Ok(())
 }
 
-fn run_step(plan: &Plan, action: &Action, kernel: Option<&Kernel>, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
+fn run_step(
+    plan: &Plan,
+    action: &Action,
+    kernel: Option<&Kernel>,
+    scalars: &[u32],
+    roots: &mut Roots<'_, '_>,
+) -> Result<()> {
     let loads = |terms: &[Term]| -> smallvec::SmallVec<[usize; 8]> {
         terms
             .iter()

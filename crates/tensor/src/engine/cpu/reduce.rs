@@ -33,7 +33,14 @@ struct Reducer<'a> {
 }
 
 /// Runs a reduction into `out`.
-pub(super) fn run(k: &Kernel, step: &ReduceStep, dtype: DType, sources: &[Option<&[u32]>], scalars: &[u32], out: &mut [u32]) -> Result<()> {
+pub(super) fn run(
+    k: &Kernel,
+    step: &ReduceStep,
+    dtype: DType,
+    sources: &[Option<&[u32]>],
+    scalars: &[u32],
+    out: &mut [u32],
+) -> Result<()> {
     let (reduced, kept): (Vec<usize>, Vec<usize>) = (0..step.dims.len()).partition(|&d| step.reduced[d]);
     let r = Reducer { k, step, dtype, sources, scalars, layouts: k.layouts().collect(), kept, reduced };
     let numel: usize = step.dims.iter().product();
@@ -187,7 +194,9 @@ impl Reducer<'_> {
             let size = (SERIAL / 2 / inner.max(1)).max(1);
             let pieces: Vec<Acc> = (0..outer.div_ceil(size))
                 .into_par_iter()
-                .map(|p| self.k.with_registers(self.scalars, |r| self.cell(i, p * size..((p + 1) * size).min(outer), r)))
+                .map(|p| {
+                    self.k.with_registers(self.scalars, |r| self.cell(i, p * size..((p + 1) * size).min(outer), r))
+                })
                 .collect();
             return pieces.into_iter().fold(self.start(), |a, b| self.fold(a, b));
         }
