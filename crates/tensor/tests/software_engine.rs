@@ -1,6 +1,8 @@
 //! The GPU engine on a software adapter (or the one that `ACCLIMATE_DEVICE` names) against the f64 oracle, and what
 //! happens when memory or the device is gone.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+
 use acclimate_shaders::shaders;
 use acclimate_tensor::expr::Func;
 use acclimate_tensor::op::{Bind, Call, Launch, Launches, arity};
@@ -279,7 +281,7 @@ impl Kernel for Descend {
         let [theta, momentum] = call.outs_real::<2>();
         for i in 0..g.len() {
             momentum[i] = R::of(0.5) * momentum[i] + g[i];
-            theta[i] = theta[i] - rate * momentum[i];
+            theta[i] -= rate * momentum[i];
         }
     }
     fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
@@ -399,6 +401,14 @@ fn shapes_share_pipelines() -> Result<()> {
     f(7, 131)?;
     f(40, 99)?;
     assert_eq!(d.stats().pipelines_compiled, pipelines);
+    // And so do groups of one plan that differ only in their scalars.
+    let mut y = tensor(&d, &[40, 99], 3);
+    for k in 0..10 {
+        y = y.sub(&y.sum_keep(&[1])?.mul_scalar(1e-4 + 1e-4 * k as f32)?)?;
+    }
+    // Ten sums of at most 40 roundings, each of which takes away less than a tenth.
+    check(&y, 400.0);
+    assert!(d.stats().pipelines_compiled <= pipelines + 3, "{:?}", d.stats());
     Ok(())
 }
 

@@ -434,9 +434,9 @@ mod tests {
         let (input, output) = (engine.alloc(256).unwrap(), engine.alloc(256).unwrap());
         let run =
             |inputs: &[Buffer], outputs: &[Buffer]| check_run(&plan, &Run { inputs, outputs, scalars: &[], read: &[] });
-        assert!(run(&[input.clone()], &[output]).is_err());
-        assert!(run(&[input.clone()], &[input.clone()]).is_ok());
-        assert!(run(&[input.clone()], &[engine.alloc(16).unwrap()]).is_err());
+        assert!(run(std::slice::from_ref(&input), &[output]).is_err());
+        assert!(run(std::slice::from_ref(&input), std::slice::from_ref(&input)).is_ok());
+        assert!(run(std::slice::from_ref(&input), &[engine.alloc(16).unwrap()]).is_err());
         assert!(run(&[], &[input]).is_err());
     }
 }

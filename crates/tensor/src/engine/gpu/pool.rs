@@ -111,10 +111,9 @@ impl Pool {
             return Err(Error::Limit { what: what.to_owned(), needed: bytes, limit: self.largest });
         }
         let size = class(bytes).min(self.largest);
-        if let Some(limit) = self.limit {
-            if self.counters.bytes_live.load(Relaxed) + size > limit {
-                return Err(self.health.out_of_memory(what, size));
-            }
+        let above = |limit| self.counters.bytes_live.load(Relaxed) + size > limit;
+        if self.limit.is_some_and(above) {
+            return Err(self.health.out_of_memory(what, size));
         }
         let reused = lock(&self.idle).take(size);
         let raw = match reused {
@@ -216,7 +215,7 @@ mod tests {
         let mut last = 0;
         for bytes in [0, 1, 255, 256, 257, 511, 513, 2048, 2049, 4097, 70_000, 1 << 20, (1 << 20) + 1, (7 << 28) + 5] {
             let size = class(bytes);
-            assert!(size >= bytes && size % 256 == 0 && size >= last, "{bytes} -> {size}");
+            assert!(size >= bytes && size.is_multiple_of(256) && size >= last, "{bytes} -> {size}");
             assert!(size - bytes <= (bytes / 8).max(256), "{bytes} -> {size}");
             assert_eq!(class(size), size);
             last = size;

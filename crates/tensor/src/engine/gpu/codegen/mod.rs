@@ -112,7 +112,8 @@ impl Writer {
         match &program.terms[index] {
             Term::Load { .. } => Err(Error::internal("codegen", "a load is not computed")),
             Term::Scalar { index: scalar, dtype } => {
-                let text = self.param(format!("scalar{scalar}_{}", dtype.wgsl()), dtype.wgsl(), Word::Scalar(*scalar));
+                // Numbered within the group: where in the plan a scalar stands must not show in the text.
+                let text = self.param(format!("scalar{index}"), dtype.wgsl(), Word::Scalar(*scalar));
                 self.line(format!("let t{index} = {text};"));
                 Ok(())
             }

@@ -36,7 +36,7 @@ pub(in crate::engine::gpu) type Scratch = usize;
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Division {
-    /// Threads of an output.
+    /// Threads of an output: a power of four.
     lanes: usize,
     /// Whether the lanes of an output are neighbors, rather than the outputs.
     lanes_inner: bool,
@@ -49,6 +49,8 @@ fn divide(n_out: usize, n_red: usize, innermost_reduced: bool) -> Division {
     let lanes = match (innermost_reduced, n_red) {
         (true, ..=8) | (false, ..=64) => 1,
         (true, ..=256) | (false, _) => 16,
+        // Fewer lanes mean fewer barriers for each output, if there are outputs enough.
+        (true, ..=4096) if n_out >= BUSY => 64,
         (true, _) => THREADS,
     };
     let workgroups = n_out.div_ceil(THREADS / lanes);
@@ -219,9 +221,14 @@ impl Group<'_> {
         let apart = if by.lanes_inner { 1 } else { THREADS / by.lanes };
         w.line("parts[thread] = total;");
         w.line("workgroupBarrier();");
-        w.open(format!("for (var s = {}u; s > 0u; s >>= 1u) {{", by.lanes / 2));
-        let other = if apart == 1 { "s".to_owned() } else { format!("s * {apart}u") };
-        w.line(format!("if (lane < s) {{ parts[thread] = {f}(parts[thread], parts[thread + {other}]); }}"));
+        // Four at a time, in pairs: as deep as a binary tree, with half the barriers.
+        w.open(format!("for (var s = {}u; s > 0u; s >>= 2u) {{", by.lanes / 4));
+        w.open("if (lane < s) {");
+        let step = if apart == 1 { "s".to_owned() } else { format!("s * {apart}u") };
+        w.line(format!("let low = {f}(parts[thread], parts[thread + {step}]);"));
+        w.line(format!("let high = {f}(parts[thread + 2u * {step}], parts[thread + 3u * {step}]);"));
+        w.line(format!("parts[thread] = {f}(low, high);"));
+        w.close();
         w.line("workgroupBarrier();");
         w.close();
         w.line(format!("if (live && lane == 0u) {{ {} }}", Writer::store(&array, &to, "parts[thread]", ty)));
@@ -240,7 +247,10 @@ mod tests {
                 for n_red in [0, 1, 8, 9, 64, 65, 256, 257, 1000, 16384, 16385, 1 << 20, 1 << 28] {
                     let d = divide(n_out, n_red, innermost);
                     assert!(d.chunk * d.n_chunks >= n_red && (d.n_chunks == 1 || d.chunk * (d.n_chunks - 1) < n_red));
-                    assert!(d.lanes.is_power_of_two() && d.lanes <= THREADS && d.n_chunks <= MAX_CHUNKS);
+                    assert!(
+                        [1, 16, 64, 256].contains(&d.lanes) && d.n_chunks <= MAX_CHUNKS,
+                        "lanes are powers of four"
+                    );
                 }
             }
         }
