@@ -2,7 +2,7 @@
 
 use acclimate_tensor::{Result, Tensor};
 
-use crate::ops;
+use crate::ops::{self, conv2d::Conv2d};
 
 /// The ops of this crate as methods of [`Tensor`]. Everything is lazy: a method checks shapes and dtypes at once and
 /// computes nothing.
@@ -38,6 +38,13 @@ pub trait TensorOps {
     #[track_caller]
     fn matmul_tn(&self, w: &Tensor) -> Result<Tensor> {
         ops::matmul::matmul(self.tensor(), w, true, false)
+    }
+
+    /// The convolution (cross-correlation) of images [n, c_in, h, w] with w [c_out, c_in / groups, kh, kw], giving
+    /// [n, c_out, oh, ow]. Fails where channels, groups or kernel do not fit.
+    #[track_caller]
+    fn conv2d(&self, w: &Tensor, conv: &Conv2d) -> Result<Tensor> {
+        ops::conv2d::conv2d(self.tensor(), w, conv)
     }
 }
 

@@ -12,3 +12,4 @@ pub mod registry;
 pub mod testkit;
 
 pub use ext::TensorOps;
+pub use ops::conv2d::Conv2d;

@@ -3,6 +3,7 @@
 use crate::registry::Entry;
 
 // Outside the macro, so that rustfmt finds the files; a test compares the folder with the list.
+pub mod conv2d;
 pub mod matmul;
 
 macro_rules! ops {
@@ -21,5 +22,6 @@ macro_rules! ops {
 }
 
 ops! {
+    conv2d,
     matmul,
 }

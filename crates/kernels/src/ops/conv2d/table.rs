@@ -1,0 +1,93 @@
+//! What the harness tries on convolutions, and what must be refused.
+
+use acclimate_tensor::{Tensor, record_one};
+
+use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, conv2d};
+use crate::testkit::{Case, Input, Reject, Tolerance};
+
+/// A convolution and the shapes of x and weight.
+struct Row(&'static str, [usize; 4], [usize; 4], Conv2d);
+
+fn rows() -> Vec<Row> {
+    let one = Conv2d::default();
+    let ragged = Conv2d { stride: [2, 1], padding: [[1, 0], [0, 2]], dilation: [1, 2], groups: 1 };
+    vec![
+        Row("one pixel", [1, 1, 1, 1], [1, 1, 1, 1], one),
+        Row("pointwise", [3, 5, 2, 7], [7, 5, 1, 1], one),
+        Row("pointwise, strided", [2, 5, 5, 7], [7, 5, 1, 1], one.strided(2)),
+        Row("3x3 of one channel, same size", [2, 1, 7, 5], [5, 1, 3, 3], Conv2d::same(3)),
+        Row("3x3, valid", [2, 3, 5, 7], [7, 3, 3, 3], one),
+        Row("5x5, strided", [2, 3, 11, 7], [5, 3, 5, 5], one.padded(2).strided(2)),
+        Row("even kernel, same size", [2, 3, 5, 5], [5, 3, 4, 4], Conv2d::same(4)),
+        Row("dilated", [2, 3, 7, 7], [5, 3, 3, 3], one.padded(2).dilated(2)),
+        Row("ragged padding, stride and dilation", [3, 2, 7, 5], [5, 2, 2, 3], ragged),
+        Row("grouped", [2, 6, 5, 5], [15, 2, 3, 3], one.padded(1).grouped(3)),
+        Row("depthwise", [2, 7, 5, 5], [7, 1, 3, 3], one.padded(1).grouped(7)),
+        Row("depthwise, strided, two outputs each", [2, 5, 7, 7], [10, 1, 3, 3], one.padded(1).grouped(5).strided(2)),
+        Row("kernel beyond the image on both sides", [2, 3, 2, 2], [5, 3, 5, 5], one.padded(3)),
+        Row("tiled on GPUs", [2, 17, 7, 7], [65, 17, 3, 3], one.padded(1)),
+    ]
+}
+
+/// What the harness tries.
+pub fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for Row(name, x, w, conv) in rows() {
+        let Ok([oh, ow]) = conv.output([x[2], x[3]], [w[2], w[3]]) else { continue };
+        let y = [x[0], w[0], oh, ow];
+        let (size, kernel) = ([x[2], x[3]], [w[2], w[3]]);
+        // An output is a sum of one product for each input channel of the group and tap, in some order ..
+        let build = move |t: &[Tensor]| Ok(vec![conv2d(&t[0], &t[1], &conv)?]);
+        let inputs = [Input::normal(&x), Input::normal(&w)];
+        cases.push(Case::new(name, inputs, build).tolerance(Tolerance::sum(w[1] * w[2] * w[3])));
+        // .. its gradient by the image one for each output channel of the group and tap ..
+        let build = move |t: &[Tensor]| Ok(vec![record_one(Conv2dInputGrad { conv, size }, &[&t[0], &t[1]])?]);
+        let inputs = [Input::normal(&y), Input::normal(&w)];
+        let depth = w[0] / conv.groups * w[2] * w[3];
+        cases.push(Case::new(format!("{name}, by the image"), inputs, build).tolerance(Tolerance::sum(depth)));
+        // .. and by the weight one for each image and output pixel.
+        let build = move |t: &[Tensor]| Ok(vec![record_one(Conv2dWeightGrad { conv, kernel }, &[&t[0], &t[1]])?]);
+        let inputs = [Input::normal(&x), Input::normal(&y)];
+        cases
+            .push(Case::new(format!("{name}, by the weight"), inputs, build).tolerance(Tolerance::sum(x[0] * oh * ow)));
+    }
+    cases
+}
+
+/// What must be refused.
+pub fn rejects() -> Vec<Reject> {
+    fn zeros(d: &acclimate_tensor::Device, dims: &[usize]) -> acclimate_tensor::Result<Tensor> {
+        Tensor::zeros(d, dims)
+    }
+    vec![
+        Reject::new("channels differ", &["conv2d", "3", "4 channels"], |d| {
+            conv2d(&zeros(d, &[1, 4, 8, 8])?, &zeros(d, &[2, 3, 3, 3])?, &Conv2d::default())
+        }),
+        Reject::new("rank", &["conv2d", "rank 4", "[n, c_in, h, w]"], |d| {
+            conv2d(&zeros(d, &[4, 8, 8])?, &zeros(d, &[2, 4, 3, 3])?, &Conv2d::default())
+        }),
+        Reject::new("kernel too large", &["conv2d", "fits", "pad"], |d| {
+            conv2d(&zeros(d, &[1, 1, 2, 2])?, &zeros(d, &[1, 1, 3, 3])?, &Conv2d::default())
+        }),
+        Reject::new("stride 0", &["conv2d", "stride", "at least 1"], |d| {
+            conv2d(&zeros(d, &[1, 1, 4, 4])?, &zeros(d, &[1, 1, 3, 3])?, &Conv2d::default().strided(0))
+        }),
+        Reject::new("groups 0", &["conv2d", "groups", "at least 1"], |d| {
+            conv2d(&zeros(d, &[1, 1, 4, 4])?, &zeros(d, &[1, 1, 3, 3])?, &Conv2d::default().grouped(0))
+        }),
+        Reject::new("output channels not divisible", &["conv2d", "divisible by 2"], |d| {
+            conv2d(&zeros(d, &[1, 4, 4, 4])?, &zeros(d, &[3, 2, 3, 3])?, &Conv2d::default().grouped(2))
+        }),
+        Reject::new("padding that overflows", &["conv2d", "fits"], |d| {
+            conv2d(&zeros(d, &[1, 1, 4, 4])?, &zeros(d, &[1, 1, 3, 3])?, &Conv2d::default().padded(usize::MAX))
+        }),
+        Reject::new("upstream of another size", &["conv2d_input_grad", "upstream"], |d| {
+            let op = Conv2dInputGrad { conv: Conv2d::default(), size: [4, 4] };
+            record_one(op, &[&zeros(d, &[1, 1, 3, 3])?, &zeros(d, &[1, 1, 3, 3])?])
+        }),
+        Reject::new("upstream of another batch", &["conv2d_weight_grad", "upstream"], |d| {
+            let op = Conv2dWeightGrad { conv: Conv2d::default(), kernel: [3, 3] };
+            record_one(op, &[&zeros(d, &[2, 1, 4, 4])?, &zeros(d, &[1, 1, 2, 2])?])
+        }),
+    ]
+}
