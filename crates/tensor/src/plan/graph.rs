@@ -84,6 +84,8 @@ pub(crate) struct Walk {
     /// Everything structural; equal keys have equal plans. Outputs are appended by [`Walk::seal`].
     pub key: Vec<u8>,
     by_id: HashMap<u64, usize>,
+    /// Constants by value and spec.
+    constants: HashMap<(u32, Vec<Spec>), usize>,
 }
 
 impl Walk {
@@ -123,6 +125,7 @@ pub(crate) fn walk(targets: &[&Tensor], tracing: bool) -> Result<Walk> {
         met: Vec::new(),
         key: Vec::new(),
         by_id: HashMap::new(),
+        constants: HashMap::new(),
     };
     let mut same: HashMap<(Vec<u8>, Vec<Ref>), usize> = HashMap::new();
     let Some(device) = targets.first().map(|t| t.device().clone()) else { return Ok(w) };
@@ -200,10 +203,17 @@ impl Walk {
         }
         let (specs, at) = (tensor.node.specs.clone(), tensor.node.at);
         if let Some(Core::Constant(bits)) = op.core() {
+            // Equal constants are one, so that equal computations on them are found equal. Which constants are equal
+            // becomes part of the structure; their values do not.
+            let known = self.constants.get(&(*bits, specs.clone())).copied();
+            if let Some(idx) = known {
+                return self.meet(tensor, idx);
+            }
             let kind = Kind::Scalar(self.graph.n_scalars);
             self.scalars.push(*bits);
             self.graph.n_scalars += 1;
-            self.add(tensor, GNode { kind, inputs: refs, specs, at });
+            let idx = self.add(tensor, GNode { kind, inputs: refs, specs: specs.clone(), at });
+            self.constants.insert((*bits, specs), idx);
             return;
         }
         let mut hasher = KeepBytes(Vec::new());

@@ -77,12 +77,15 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
         Ok(trace.run(inputs)?)
     }
 
-    /// Traces and plans for these arguments without running, so that the first call is as fast as the others.
+    /// Traces and plans for such arguments, as if they were moved in, without running: the first call is then as fast as
+    /// the others.
     pub fn warm(&self, args: A) -> std::result::Result<(), E> {
         let mut inputs = Vec::new();
         let form = args.take_apart(&mut inputs);
         let trace = self.trace(&form, &inputs)?;
-        trace.executable(&vec![false; trace.sources.len()])?;
+        let handed = trace.handed();
+        let given = |s: &Source| matches!(s, Source::Argument(i) if !handed.contains(i));
+        trace.executable(&trace.sources.iter().map(given).collect::<Vec<_>>())?;
         Ok(())
     }
 
@@ -183,6 +186,11 @@ impl<O: Tree> Trace<O> {
         })
     }
 
+    /// Arguments that are results as they are.
+    fn handed(&self) -> Vec<usize> {
+        self.results.iter().filter_map(|r| if let From::Argument(i) = r { Some(*i) } else { None }).collect()
+    }
+
     fn executable(&self, donated: &[bool]) -> Result<Arc<Executable>> {
         if let Some(exe) = self.plans.lock().unwrap_or_else(PoisonError::into_inner).get(donated) {
             return Ok(exe.clone());
@@ -200,8 +208,7 @@ impl<O: Tree> Trace<O> {
             eval::realize(&pending)?;
         }
         // An argument is donated if this call is its only owner and it appears once.
-        let handed: Vec<usize> =
-            self.results.iter().filter_map(|r| if let From::Argument(i) = r { Some(*i) } else { None }).collect();
+        let handed = self.handed();
         let donated: Vec<bool> = self
             .sources
             .iter()
