@@ -520,3 +520,63 @@ fn without_a_driver_there_is_no_adapter() {
         .unwrap();
     assert!(status.success() || cfg!(not(target_os = "linux")));
 }
+
+/// One more tensor by a random op on random members of `pool`; all stay within [−1, 1].
+fn grow(pool: &[Tensor], choose: &mut impl FnMut(usize) -> usize) -> Result<Tensor> {
+    let x = &pool[choose(pool.len())];
+    let axis = choose(x.rank());
+    let along = axis as isize;
+    let ones = vec![1; x.rank()];
+    match choose(12) {
+        0 => x.tanh(),
+        1 => x.mul_scalar(0.7),
+        2 => x.mul(&x.sum_keep(&[along])?.mul_scalar(1.0 / x.dims()[axis] as f32)?),
+        3 => x.transpose(0, -1),
+        4 => x.reshape(&[x.numel(), 1]),
+        5 => x.flip(along),
+        6 => x.pad(&vec![(1, 2); x.rank()]),
+        7 => x.sub(&x.max_keep(&[along])?)?.mul_scalar(0.5),
+        8 => x.sigmoid()?.mul(&x.min_keep(&[0])?),
+        9 => x.pad_strided(&ones, &vec![2; x.rank()], &x.dims().iter().map(|n| 2 * n + 3).collect::<Vec<_>>()),
+        10 => {
+            let steps: Vec<isize> = x.dims().iter().map(|_| 2).collect();
+            x.strided_slice(&vec![0; x.rank()], &steps, &x.dims().iter().map(|n| n.div_ceil(2)).collect::<Vec<_>>())
+        }
+        _ => {
+            let same: Vec<&Tensor> = pool.iter().filter(|y| y.shape() == x.shape()).collect();
+            x.mul(same[choose(same.len())])?.add(x)?.mul_scalar(0.5)
+        }
+    }
+}
+
+#[test]
+fn random_graphs() -> Result<()> {
+    let d = device!();
+    for seed in 0..40u64 {
+        let mut state = seed;
+        let mut choose = |n: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize % n
+        };
+        let mut pool = vec![tensor(&d, &[3, 5, 4], 1), tensor(&d, &[6, 11], 2), tensor(&d, &[3, 5, 4], 3)];
+        for _ in 0..12 {
+            let next = grow(&pool, &mut choose)?;
+            if next.numel() < 20_000 {
+                pool.push(next);
+            }
+        }
+        // The oracle first: it walks the graph, which is forgotten when the values are there.
+        let wanted = &pool[pool.len() - 4..];
+        let oracle = wanted.iter().map(|t| oracle::evaluate(t, &[])).collect::<Result<Vec<_>>>()?;
+        Tensor::realize(&wanted.iter().collect::<Vec<_>>())?;
+        for (t, want) in wanted.iter().zip(oracle) {
+            for (i, (got, want)) in t.to_vec::<f32>()?.iter().zip(want.real()).enumerate() {
+                // Each of twelve ops adds at most 16 roundings and at most doubles what came before; numbers are
+                // below 1. A wrong index is off by much more.
+                let error = (f64::from(*got) - want).abs();
+                assert!(error <= 16.0 * 4096.0 * EPS, "seed {seed}, element {i} of {t:?}: {got}, oracle {want}");
+            }
+        }
+    }
+    Ok(())
+}

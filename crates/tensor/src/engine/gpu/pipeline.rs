@@ -44,6 +44,11 @@ impl Pipelines {
         }
     }
 
+    /// Whether the shader is compiled already.
+    pub fn has(&self, source: &str) -> bool {
+        lock(&self.pipelines).contains_key(source)
+    }
+
     /// The pipeline of a shader with `n_storage` storage bindings, compiled if it is new.
     pub fn get(&self, source: &str, n_storage: usize, label: &str) -> Result<Arc<Pipeline>> {
         if let Some(found) = lock(&self.pipelines).get(source) {

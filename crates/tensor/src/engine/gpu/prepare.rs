@@ -1,9 +1,8 @@
 //! From a plan to launches: pipelines, parameter words and bindings, made once.
 
 use std::collections::HashSet;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
-
-use rayon::prelude::*;
 
 use crate::device::Caps;
 use crate::error::{Error, Result};
@@ -14,6 +13,9 @@ use super::codegen;
 use super::launch::{Dispatch, Memory, Range, Slot, Word, fold};
 use super::pipeline::{Pipeline, Pipelines, dump};
 use super::run::State;
+
+/// Most threads that compile at once.
+const MAX_THREADS: usize = 8;
 
 /// A dispatch that is ready to be recorded.
 #[derive(Debug)]
@@ -52,17 +54,37 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
     for dispatch in &dispatches {
         check_bindings(dispatch, caps)?;
     }
-    let mut seen = HashSet::new();
-    let new: Vec<&Dispatch> = dispatches.iter().filter(|d| seen.insert(&*d.source)).collect();
-    // Compiling is slow and may run on many threads; every later `get` finds the pipeline.
-    new.par_iter().try_for_each(|d| pipelines.get(&d.source, d.ranges.len(), &d.label).map(drop))?;
-
+    compile(&dispatches, pipelines)?;
     let mut ready =
         Ready { launches: Vec::new(), words: Vec::new(), scalars: Vec::new(), scratch, states: Mutex::default() };
     for dispatch in dispatches {
         ready.push(dispatch, caps, pipelines, uniform_alignment / 4)?;
     }
     Ok(ready)
+}
+
+/// Compiles what is new, on several threads: every later `get` finds its pipeline. The threads are our own: one of a
+/// shared pool would take up other work while it waits, perhaps under a lock of the caller.
+fn compile(dispatches: &[Dispatch], pipelines: &Pipelines) -> Result<()> {
+    let mut seen = HashSet::new();
+    let mut new = Vec::new();
+    for dispatch in dispatches {
+        if seen.insert(&*dispatch.source) && !pipelines.has(&dispatch.source) {
+            new.push(dispatch);
+        }
+    }
+    let compile =
+        |part: &[&Dispatch]| part.iter().try_for_each(|d| pipelines.get(&d.source, d.ranges.len(), &d.label).map(drop));
+    let threads = std::thread::available_parallelism().map_or(1, NonZero::get).min(MAX_THREADS);
+    if new.len() < 2 || threads == 1 {
+        return compile(&new);
+    }
+    std::thread::scope(|scope| {
+        let parts = new.chunks(new.len().div_ceil(threads));
+        let handles: Vec<_> = parts.map(|part| scope.spawn(|| compile(part))).collect();
+        let lost = || Error::internal("prepare", "a thread that compiles pipelines ended early");
+        handles.into_iter().try_for_each(|h| h.join().unwrap_or_else(|_| Err(lost())))
+    })
 }
 
 impl Ready {
