@@ -128,14 +128,14 @@ impl Writer {
                 let low = self.param(format!("low{term}_{d}"), "u32", Word::size(guard.low)?);
                 let len = self.param(format!("len{term}_{d}"), "u32", Word::size(guard.len)?);
                 let from = format!("from{term}_{d}");
-                // Below `low` the difference wraps to a number above any length.
+                // Below `low` the difference wraps to a number above any that an element has.
                 self.line(format!("let {from} = {name} - {low};"));
                 at = from.clone();
                 if guard.step != 1 {
                     let step = self.param(format!("step{term}_{d}"), "u32", Word::size(guard.step)?);
                     at = format!("at{term}_{d}");
                     self.line(format!("let {at} = {from} / {step};"));
-                    position.conditions.push(format!("{name} >= {low} && {at} * {step} == {from}"));
+                    position.conditions.push(format!("{at} * {step} == {from}"));
                 }
                 position.conditions.push(format!("{at} < {len}"));
             }
