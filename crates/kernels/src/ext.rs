@@ -2,6 +2,7 @@
 
 use acclimate_tensor::{Result, Tensor};
 
+use crate::composite;
 use crate::ops::{self, conv2d::Conv2d};
 
 /// The ops of this crate as methods of [`Tensor`]. Everything is lazy: a method checks shapes and dtypes at once and
@@ -45,6 +46,98 @@ pub trait TensorOps {
     #[track_caller]
     fn conv2d(&self, w: &Tensor, conv: &Conv2d) -> Result<Tensor> {
         ops::conv2d::conv2d(self.tensor(), w, conv)
+    }
+
+    // -- composites -------------------------------------------------------------------------------------------------
+
+    /// Mean over axes (all, if none are named), which go away.
+    #[track_caller]
+    fn mean(&self, axes: &[isize]) -> Result<Tensor> {
+        composite::mean(self.tensor(), axes)
+    }
+
+    /// Mean over axes, which stay with size 1.
+    #[track_caller]
+    fn mean_keep(&self, axes: &[isize]) -> Result<Tensor> {
+        composite::mean_keep(self.tensor(), axes)
+    }
+
+    /// Variance over axes: squared deviations over n − correction.
+    #[track_caller]
+    fn var(&self, axes: &[isize], correction: f32) -> Result<Tensor> {
+        composite::var(self.tensor(), axes, correction)
+    }
+
+    /// As `var`; the axes stay with size 1.
+    #[track_caller]
+    fn var_keep(&self, axes: &[isize], correction: f32) -> Result<Tensor> {
+        composite::var_keep(self.tensor(), axes, correction)
+    }
+
+    /// Position (u32) of the first largest element along an axis; NaN counts as the largest.
+    #[track_caller]
+    fn argmax(&self, axis: isize) -> Result<Tensor> {
+        composite::argmax(self.tensor(), axis)
+    }
+
+    /// Position (u32) of the first smallest element along an axis; NaN counts as the smallest.
+    #[track_caller]
+    fn argmin(&self, axis: isize) -> Result<Tensor> {
+        composite::argmin(self.tensor(), axis)
+    }
+
+    /// exp(x) / Σ exp(x) along an axis, stable.
+    #[track_caller]
+    fn softmax(&self, axis: isize) -> Result<Tensor> {
+        composite::softmax(self.tensor(), axis)
+    }
+
+    /// x − ln Σ exp(x) along an axis, stable.
+    #[track_caller]
+    fn log_softmax(&self, axis: isize) -> Result<Tensor> {
+        composite::log_softmax(self.tensor(), axis)
+    }
+
+    /// ln Σ exp(x) along an axis, which goes away.
+    #[track_caller]
+    fn logsumexp(&self, axis: isize) -> Result<Tensor> {
+        composite::logsumexp(self.tensor(), axis)
+    }
+
+    /// x·½(1 + erf(x/√2)).
+    #[track_caller]
+    fn gelu(&self) -> Result<Tensor> {
+        composite::gelu(self.tensor())
+    }
+
+    /// The approximation of `gelu` by tanh.
+    #[track_caller]
+    fn gelu_tanh(&self) -> Result<Tensor> {
+        composite::gelu_tanh(self.tensor())
+    }
+
+    /// x·σ(x).
+    #[track_caller]
+    fn silu(&self) -> Result<Tensor> {
+        composite::silu(self.tensor())
+    }
+
+    /// min(max(x, 0), 6).
+    #[track_caller]
+    fn relu6(&self) -> Result<Tensor> {
+        composite::relu6(self.tensor())
+    }
+
+    /// ln(1 + eˣ), without overflow.
+    #[track_caller]
+    fn softplus(&self) -> Result<Tensor> {
+        composite::softplus(self.tensor())
+    }
+
+    /// min(max(x, low), high); NaN stays.
+    #[track_caller]
+    fn clamp(&self, low: f32, high: f32) -> Result<Tensor> {
+        composite::clamp(self.tensor(), low, high)
     }
 }
 

@@ -5,11 +5,14 @@
 //! one's own as well.
 #![forbid(unsafe_code)]
 
+pub mod composite;
 pub mod ext;
 pub mod ops;
+pub mod random;
 pub mod registry;
 #[cfg(feature = "testkit")]
 pub mod testkit;
 
+pub use composite::{concat, stack};
 pub use ext::TensorOps;
 pub use ops::conv2d::Conv2d;

@@ -235,17 +235,12 @@ impl Op for CoreOp {
             }
             Core::Reduce(kind, axes) => Core::Reduce(*kind, axes.iter().map(|d| d + 1).collect()),
             Core::Assemble { offsets, len } => {
-                // Rows of pieces: each padded to the whole width; they do not overlap, so the sum only places them.
-                let mut total: Option<Tensor> = None;
-                for (x, &offset) in all(cx)?.iter().zip(offsets) {
-                    let n = x.dims()[1];
-                    let placed = x.pad(&[(0, 0), (offset, len - offset - n)])?;
-                    total = Some(match total {
-                        Some(t) => t.add(&placed)?,
-                        None => placed,
-                    });
-                }
-                return Ok(total.into_iter().collect());
+                // With the mapped axis innermost, pieces of all inputs are flat pieces again.
+                let columns = |x: &Tensor| x.permute(&[1, 0])?.reshape(&[x.numel()]);
+                let pieces = all(cx)?.iter().map(columns).collect::<Result<Vec<_>>>()?;
+                let offsets: Vec<usize> = offsets.iter().map(|o| o * cx.n).collect();
+                let flat = Tensor::assemble(&pieces.iter().collect::<Vec<_>>(), &offsets, len * cx.n)?;
+                return Ok(vec![flat.reshape(&[*len, cx.n])?.permute(&[1, 0])?]);
             }
         };
         Tensor::record(std::sync::Arc::new(CoreOp::new(core)), &[&cx.leading(0)?])

@@ -1,0 +1,41 @@
+//! Tensors side by side.
+
+use acclimate_tensor::{Error, Result, Tensor};
+
+/// Tensors one after the other along an axis; the other sizes must agree. Bits are kept, NaN and −0 included.
+#[track_caller]
+pub fn concat(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
+    let Some(first) = parts.first() else { return Err(Error::shape("concat", "at least one tensor", "none")) };
+    let at = first.shape().axis("concat", axis)?;
+    let mut order: Vec<usize> = (0..first.rank()).collect();
+    order.swap(0, at);
+    let (mut pieces, mut offsets, mut rows, mut len) = (Vec::new(), Vec::new(), 0, 0);
+    let front = first.permute(&order)?;
+    for part in parts {
+        first.spec().require_dtype("concat", part.dtype())?;
+        let same = part.rank() == first.rank()
+            && part.dims().iter().zip(first.dims()).enumerate().all(|(d, (a, b))| d == at || a == b);
+        if !same {
+            let expected = format!("the sizes of {} but for axis {at}", first.shape());
+            return Err(Error::shape("concat", expected, format!("shape {}", part.shape())));
+        }
+        // The axis in front makes each part one flat piece.
+        pieces.push(part.permute(&order)?.reshape(&[part.numel()])?);
+        offsets.push(len);
+        len += part.numel();
+        rows += part.dims()[at];
+    }
+    if let [only] = parts {
+        return Ok((*only).clone());
+    }
+    let mut dims = front.dims().to_vec();
+    dims[0] = rows;
+    Tensor::assemble(&pieces.iter().collect::<Vec<_>>(), &offsets, len)?.reshape(&dims)?.permute(&order)
+}
+
+/// Equal shapes along a new axis in front of `axis` (rank for the end).
+#[track_caller]
+pub fn stack(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
+    let with_axis = parts.iter().map(|t| t.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;
+    concat(&with_axis.iter().collect::<Vec<_>>(), axis as isize)
+}
