@@ -93,8 +93,8 @@ fn evaluate(targets: &[&Tensor], read: Option<&Tensor>) -> Result<Box<dyn Readba
 /// Whether nobody but nodes of the walk (and the walk itself) holds a leaf or its buffer.
 fn is_last_owner(walk: &Walk, leaf: &Tensor) -> bool {
     let Some(met) = walk.met.iter().find(|m| Arc::ptr_eq(&m.node, &leaf.node)) else { return false };
-    // Beside the inputs of met nodes: the walk's own two handles.
-    Arc::strong_count(&leaf.node) <= met.refs + 2 && owns_buffer(leaf)
+    // Beside the inputs of met nodes: the walk's own handles, one for the node and one for each of its leaves.
+    Arc::strong_count(&leaf.node) <= met.refs + 1 + leaf.node.specs.len() && owns_buffer(leaf)
 }
 
 /// Whether the node is the only holder of its buffer.

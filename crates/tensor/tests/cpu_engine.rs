@@ -223,3 +223,40 @@ fn a_chain_of_a_million_nodes() -> Result<()> {
     assert_eq!(x.item()?, 20_000.0);
     Ok(())
 }
+
+/// Two outputs of one op, the second of which is not the first.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Both;
+
+impl acclimate_tensor::Kernel for Both {
+    const NAME: &'static str = "both";
+    fn shape(&self, inputs: &[acclimate_tensor::Spec]) -> Result<Vec<acclimate_tensor::Spec>> {
+        Ok(vec![inputs[0].clone(), inputs[0].clone()])
+    }
+    fn reference<R: acclimate_tensor::Real>(&self, call: &mut acclimate_tensor::op::Call<'_, R>) {
+        let x = call.real(0);
+        let [a, b] = call.outs_real();
+        for ((a, b), &x) in a.iter_mut().zip(b).zip(x) {
+            (*a, *b) = (x + R::ONE, x - R::ONE);
+        }
+    }
+    fn launch(
+        &self,
+        _: &[acclimate_tensor::Spec],
+        _: &[acclimate_tensor::Spec],
+        _: &acclimate_tensor::Caps,
+    ) -> Result<acclimate_tensor::op::Launches> {
+        Ok(acclimate_tensor::op::Launches::default())
+    }
+}
+
+#[test]
+fn each_output_of_a_computed_op_is_a_value() -> Result<()> {
+    let d = Device::cpu();
+    let both = acclimate_tensor::record(Both, &[&tensor(&d, &[5], 1)])?;
+    Tensor::realize(&[&both[0]])?;
+    let difference = both[0].sub(&both[1])?;
+    assert_eq!(difference.to_vec::<f32>()?, [2.0; 5]);
+    assert_eq!(both[1].mul_scalar(2.0)?.to_vec::<f32>()?.len(), 5);
+    Ok(())
+}

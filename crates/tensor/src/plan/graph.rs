@@ -91,7 +91,15 @@ pub(crate) struct Walk {
 impl Walk {
     /// The number of a tensor that was met.
     pub fn find(&self, t: &Tensor) -> Option<Ref> {
-        self.by_id.get(&t.node.id).map(|&i| (self.met[i].idx, t.out))
+        self.by_id.get(&t.node.id).map(|&i| self.output(self.met[i].idx, t.out))
+    }
+
+    /// Output `out` of the node numbered `idx`. A value with several outputs is as many leaves in a row.
+    fn output(&self, idx: usize, out: usize) -> Ref {
+        match self.graph.nodes[idx].kind {
+            Kind::Leaf(_) => (idx + out, 0),
+            _ => (idx, out),
+        }
     }
 
     /// Sets the outputs and completes the key.
@@ -158,6 +166,12 @@ pub(crate) fn walk(targets: &[&Tensor], tracing: bool) -> Result<Walk> {
 
 impl Walk {
     fn add(&mut self, tensor: &Tensor, node: GNode) -> usize {
+        let idx = self.push(node);
+        self.meet(tensor, idx);
+        idx
+    }
+
+    fn push(&mut self, node: GNode) -> usize {
         let mut hasher = KeepBytes(std::mem::take(&mut self.key));
         match &node.kind {
             Kind::Leaf(_) => 1u8.hash(&mut hasher),
@@ -171,9 +185,7 @@ impl Walk {
         node.specs.hash(&mut hasher);
         self.key = hasher.0;
         self.graph.nodes.push(node);
-        let idx = self.graph.nodes.len() - 1;
-        self.meet(tensor, idx);
-        idx
+        self.graph.nodes.len() - 1
     }
 
     fn meet(&mut self, tensor: &Tensor, idx: usize) {
@@ -182,10 +194,14 @@ impl Walk {
     }
 
     fn leaf(&mut self, tensor: &Tensor) {
-        let kind = Kind::Leaf(self.graph.n_leaves);
-        self.graph.n_leaves += 1;
-        self.add(tensor, GNode { kind, inputs: Vec::new(), specs: tensor.node.specs.clone(), at: tensor.node.at });
-        self.leaves.push(Tensor { node: tensor.node.clone(), out: 0 });
+        let first = self.graph.nodes.len();
+        for (out, spec) in tensor.node.specs.iter().enumerate() {
+            let kind = Kind::Leaf(self.graph.n_leaves);
+            self.graph.n_leaves += 1;
+            self.push(GNode { kind, inputs: Vec::new(), specs: vec![spec.clone()], at: tensor.node.at });
+            self.leaves.push(Tensor { node: tensor.node.clone(), out });
+        }
+        self.meet(tensor, first);
     }
 
     fn op(
@@ -199,7 +215,7 @@ impl Walk {
         for i in inputs {
             let m = self.by_id[&i.node.id];
             self.met[m].refs += 1;
-            refs.push((self.met[m].idx, i.out));
+            refs.push(self.output(self.met[m].idx, i.out));
         }
         let (specs, at) = (tensor.node.specs.clone(), tensor.node.at);
         if let Some(Core::Constant(bits)) = op.core() {
