@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use acclimate_tensor::Shape;
 
+use crate::checkpoint::CheckpointError;
 use crate::data::DataError;
 
 /// What can go wrong while a model is built, run, loaded or trained.
@@ -26,6 +27,10 @@ pub enum Error {
     /// A data file, a label or a shift.
     #[error(transparent)]
     Data(#[from] DataError),
+
+    /// A checkpoint that cannot be written or read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
 
     /// No parameter or buffer has this path.
     #[error("unknown {what} `{path}`; {}", suggestion(nearest.as_deref()))]

@@ -1,8 +1,11 @@
-//! Training: parameters, layers, losses, data, shifts.
+//! Training: parameters, layers, losses, optimizers, data, shifts, the loop, checkpoints.
 #![forbid(unsafe_code)]
 
+pub mod checkpoint;
 pub mod data;
 pub mod error;
+pub mod fit;
+pub mod optim;
 pub mod params;
 pub mod shift;
 
