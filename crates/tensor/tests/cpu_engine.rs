@@ -258,5 +258,12 @@ fn each_output_of_a_computed_op_is_a_value() -> Result<()> {
     let difference = both[0].sub(&both[1])?;
     assert_eq!(difference.to_vec::<f32>()?, [2.0; 5]);
     assert_eq!(both[1].mul_scalar(2.0)?.to_vec::<f32>()?.len(), 5);
+#[test]
+fn a_piece_at_several_places_is_copied() -> Result<()> {
+    let d = Device::cpu();
+    let x = tensor(&d, &[64], 1).exp()?;
+    let twice = Tensor::assemble(&[&x, &x, &x.neg()?], &[0, 64, 192], 256)?;
+    check(&twice, 1e-6);
+    check(&twice.mul(&twice)?.sum(&[])?, 1e-6);
     Ok(())
 }

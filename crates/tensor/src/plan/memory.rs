@@ -212,8 +212,10 @@ impl Planner<'_> {
             let root = self.output_of[out].map(Root::Output);
             let storage = self.new_storage(out, usize::MAX, root);
             self.home[out] = Some((storage, 0));
-            for (piece, offset) in pieces {
+            for &(piece, offset) in &pieces {
                 let (base, at) = self.root(piece);
+                // What stands at several places can be computed at none of them: the copies would read what they write.
+                let once = pieces.iter().filter(|p| self.root(p.0).0 == base).count() == 1;
                 let d = &self.drafted.values[base];
                 let same = at == 0 && d.spec.bytes() == self.drafted.values[piece].spec.bytes();
                 let free = d.leaf.is_none() && self.output_of[base].is_none() && self.home[base].is_none();
@@ -221,7 +223,7 @@ impl Planner<'_> {
                     Action::Op(o) => o.op.in_place().iter().any(|&(i, k)| o.ins[i] == base || o.outs[k] == base),
                     _ => false,
                 });
-                if same && free && !in_place && offset % ALIGNMENT == 0 {
+                if once && same && free && !in_place && offset % ALIGNMENT == 0 {
                     self.home[base] = Some((storage, offset));
                 }
             }
