@@ -258,6 +258,9 @@ fn each_output_of_a_computed_op_is_a_value() -> Result<()> {
     let difference = both[0].sub(&both[1])?;
     assert_eq!(difference.to_vec::<f32>()?, [2.0; 5]);
     assert_eq!(both[1].mul_scalar(2.0)?.to_vec::<f32>()?.len(), 5);
+    Ok(())
+}
+
 #[test]
 fn a_piece_at_several_places_is_copied() -> Result<()> {
     let d = Device::cpu();
