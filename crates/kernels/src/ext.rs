@@ -4,6 +4,7 @@ use acclimate_tensor::{Result, Tensor};
 
 use crate::composite;
 use crate::ops::{self, conv2d::Conv2d};
+use crate::window::Pool2d;
 
 /// The ops of this crate as methods of [`Tensor`]. Everything is lazy: a method checks shapes and dtypes at once and
 /// computes nothing.
@@ -138,6 +139,26 @@ pub trait TensorOps {
     #[track_caller]
     fn clamp(&self, low: f32, high: f32) -> Result<Tensor> {
         composite::clamp(self.tensor(), low, high)
+    }
+
+    // -- pooling ----------------------------------------------------------------------------------------------------
+
+    /// The largest pixel of each window: [n, c, h, w] → [n, c, oh, ow]. NaN wins; padding never does.
+    #[track_caller]
+    fn max_pool2d(&self, pool: &Pool2d) -> Result<Tensor> {
+        ops::max_pool2d::max_pool2d(self.tensor(), pool).map(|(y, _)| y)
+    }
+
+    /// The mean of each window: [n, c, h, w] → [n, c, oh, ow].
+    #[track_caller]
+    fn avg_pool2d(&self, pool: &Pool2d) -> Result<Tensor> {
+        ops::avg_pool2d::avg_pool2d(self.tensor(), pool)
+    }
+
+    /// The mean of each plane: [n, c, h, w] → [n, c].
+    #[track_caller]
+    fn global_avg_pool2d(&self) -> Result<Tensor> {
+        ops::avg_pool2d::global_avg_pool2d(self.tensor())
     }
 }
 

@@ -13,7 +13,9 @@ pub mod registry;
 pub mod step;
 #[cfg(feature = "testkit")]
 pub mod testkit;
+pub mod window;
 
 pub use composite::{concat, stack};
 pub use ext::TensorOps;
 pub use ops::conv2d::Conv2d;
+pub use window::Pool2d;

@@ -3,8 +3,10 @@
 use crate::registry::Entry;
 
 // Outside the macro, so that rustfmt finds the files; a test compares the folder with the list.
+pub mod avg_pool2d;
 pub mod conv2d;
 pub mod matmul;
+pub mod max_pool2d;
 
 macro_rules! ops {
     ($($name:ident),* $(,)?) => {
@@ -22,6 +24,8 @@ macro_rules! ops {
 }
 
 ops! {
+    avg_pool2d,
     conv2d,
     matmul,
+    max_pool2d,
 }

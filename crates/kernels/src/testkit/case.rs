@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use acclimate_tensor::{Device, Result, Tensor};
+use acclimate_tensor::{Device, EngineKind, Result, Tensor};
 
 use super::values::Input;
 
@@ -60,6 +60,28 @@ impl Tolerance {
     pub fn ulps(ulps: f64) -> Self {
         // One ulp is up to two unit roundoffs.
         Tolerance { k: 2.0 * ulps, depth: 1.0, scale: Scale::Output }
+    }
+
+    /// For the gradient of what has this tolerance, `outputs` elements of it, by an input of at least `inputs`.
+    ///
+    /// A function that is linear in each input has a gradient that is one too, with up to one term for each output. Of
+    /// any other a rule is a chain of a few functions (16 will do) as exact as itself, and what was broadcast is summed.
+    #[must_use]
+    pub fn of_gradient(self, outputs: usize, inputs: usize) -> Self {
+        let (outputs, inputs) = (outputs as f64, inputs.max(1) as f64);
+        match self.scale {
+            Scale::Magnitude => Tolerance { depth: self.depth + outputs + 1.0, ..self },
+            _ => Tolerance {
+                k: self.k.max(2.0),
+                depth: 16.0 * self.depth.max(1.0) + outputs / inputs,
+                scale: Scale::Largest,
+            },
+        }
+    }
+
+    /// Whether errors are measured against the case on absolute values.
+    pub(super) fn is_of_magnitudes(self) -> bool {
+        self.scale == Scale::Magnitude
     }
 
     /// Measured against another scale.
@@ -137,6 +159,14 @@ impl Case {
     #[must_use]
     pub fn cpu_only(self) -> Self {
         Case { gpu: false, ..self }
+    }
+
+    /// The tolerance on this engine.
+    pub fn tolerance_on(&self, kind: EngineKind) -> Tolerance {
+        match (kind, self.gpu_tolerance) {
+            (EngineKind::Gpu, Some(tolerance)) => tolerance,
+            _ => self.tolerance,
+        }
     }
 
     /// The inputs on a device, drawn from a seed.

@@ -3,6 +3,7 @@
 use acclimate_tensor::{Error, Result, Shape};
 
 use super::Conv2d;
+use crate::window::{tap, windows};
 
 /// All sizes of a convolution.
 #[derive(Clone, Copy, Debug)]
@@ -17,34 +18,6 @@ pub(super) struct Geometry {
     pub kw: usize,
     pub oh: usize,
     pub ow: usize,
-}
-
-/// How many windows fit along one axis. Fails on a stride, dilation or kernel of 0, and where none fits.
-pub(crate) fn windows(
-    op: &'static str,
-    size: usize,
-    k: usize,
-    stride: usize,
-    padding: [usize; 2],
-    dilation: usize,
-) -> Result<usize> {
-    for (what, value) in [("stride", stride), ("dilation", dilation), ("kernel size", k)] {
-        if value == 0 {
-            return Err(Error::argument(op, what, "at least 1", 0));
-        }
-    }
-    // Beyond 2^31 the shaders' words would wrap.
-    let limit = 1usize << 31;
-    let reach = (k - 1).checked_mul(dilation).map(|r| r + 1).filter(|&r| r < limit);
-    let padded = padding.iter().try_fold(size, |s, &p| s.checked_add(p)).filter(|&s| s < limit);
-    match (padded, reach) {
-        (Some(padded), Some(reach)) if reach <= padded => Ok((padded - reach) / stride + 1),
-        _ => Err(Error::shape(
-            op,
-            format!("a kernel that fits: {k} taps at distance {dilation}"),
-            format!("an image of {size} with padding {} + {}; pad more", padding[0], padding[1]),
-        )),
-    }
 }
 
 impl Geometry {
@@ -149,8 +122,8 @@ impl Geometry {
 
     /// The image row (axis 0) or column (axis 1) that a tap of an output reads; `None` in the padding.
     pub fn tap(&self, axis: usize, out: usize, k: usize) -> Option<usize> {
-        let at = out * self.conv.stride[axis] + k * self.conv.dilation[axis];
-        at.checked_sub(self.conv.padding[axis][0]).filter(|&i| i < [self.h, self.w][axis])
+        let c = &self.conv;
+        tap(out, k, c.stride[axis], c.dilation[axis], c.padding[axis][0], [self.h, self.w][axis])
     }
 
     /// Calls `f` with the positions in x, weight and y of every term w · x · y, in the textbook order.

@@ -19,6 +19,7 @@ use acclimate_shaders::shaders::{
 use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, arity, require_all};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 
+use crate::window::windows;
 use geometry::Geometry;
 #[cfg(feature = "testkit")]
 pub use table::{cases, rejects};
@@ -78,8 +79,7 @@ impl Conv2d {
     pub fn output(&self, image: [usize; 2], kernel: [usize; 2]) -> Result<[usize; 2]> {
         let mut out = [0; 2];
         for d in 0..2 {
-            out[d] =
-                geometry::windows(Self::NAME, image[d], kernel[d], self.stride[d], self.padding[d], self.dilation[d])?;
+            out[d] = windows(Self::NAME, image[d], kernel[d], self.stride[d], self.padding[d], self.dilation[d])?;
         }
         Ok(out)
     }
