@@ -193,10 +193,10 @@ functions! {
         Sigmoid(a) "sigmoid" 9 "return 1.0 / (1.0 + exp(min(-a, 88.0)));" = R::of(1.0) / (R::of(1.0) + (-a).exp()),
             |_, y, dy| Ok(vec![Some(dy.mul(&y.sub(&y.mul(y)?)?)?)]);
         Erf(a) "erf" 16 "let x = abs(a); if (x < 0.5) { let s = a * a; return a * (1.1283792 + s * (-0.37612639 + s * (0.11283792 + s * (-0.026866170 + s * (0.0052239776 - s * 0.00085483270))))); } let t = 1.0 / (1.0 + 0.5 * x); let y = t * exp(-min(x * x, 88.0) - 1.26551223 + t * (1.00002368 + t * (0.37409196 + t * (0.09678418 + t * (-0.18628806 + t * (0.27886807 + t * (-1.13520398 + t * (1.48851587 + t * (-0.82215223 + t * 0.17087277))))))))); let r = select(1.0 - y, y - 1.0, a < 0.0); return select(r, a, (bitcast<u32>(a) & 0x7fffffffu) > 0x7f800000u);"
-            = a.erf(), |x, _, dy| Ok(vec![Some(dy.mul(&x[0].mul(&x[0])?.neg()?.exp()?)?.mul_scalar(std::f32::consts::FRAC_2_SQRT_PI)?)]);
+            = Real::erf(a), |x, _, dy| Ok(vec![Some(dy.mul(&x[0].mul(&x[0])?.neg()?.exp()?)?.mul_scalar(std::f32::consts::FRAC_2_SQRT_PI)?)]);
         Floor(a) "floor" 1 "return floor(a);" = a.floor(), none;
         Ceil(a) "ceil" 1 "return ceil(a);" = a.ceil(), none;
-        Round(a) "round" 1 "return round(a);" = a.round(), none;
+        Round(a) "round" 1 "return round(a);" = Real::round(a), none;
         Div(a, b) "div" 2 "return a / b;" = a / b, |x, y, dy| {
             let da = dy.div(&x[1])?;
             let db = da.mul(y)?.neg()?;
