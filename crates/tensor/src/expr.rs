@@ -249,14 +249,12 @@ fn grad_to_f32(x: &[Tensor], _: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tenso
     Ok(vec![(x[0].dtype() == DType::F32).then(|| dy.clone())])
 }
 
-/// Ties share the gradient, as in PyTorch.
+/// Ties share the gradient, as in PyTorch. The smaller of two wins where the other one is greater.
 fn extremum(x: &[Tensor], dy: &Tensor, min: bool) -> Result<Vec<Option<Tensor>>> {
     let zero = dy.zeros_like()?;
     let (a, b) = if min { (&x[1], &x[0]) } else { (&x[0], &x[1]) };
     let half = a.eq(b)?.select(&dy.mul_scalar(0.5)?, &zero)?;
-    let da = a.gt(b)?.select(dy, &half)?;
-    let db = b.gt(a)?.select(dy, &half)?;
-    Ok(if min { vec![Some(db), Some(da)] } else { vec![Some(da), Some(db)] })
+    Ok(vec![Some(a.gt(b)?.select(dy, &half)?), Some(b.gt(a)?.select(dy, &half)?)])
 }
 
 /// Philox4x32-10 (Salmon et al. 2011): four random words of a counter under a key.
