@@ -1,0 +1,80 @@
+//! The convolution layer.
+
+use acclimate_kernels::{Conv2d as Sliding, TensorOps};
+use acclimate_tensor::Tensor;
+
+use crate::error::{InLayer, Result};
+use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::params::{Kind, Params};
+
+/// y = W ∗ x + b over images. Shapes: x [n, inputs, h, w], W [outputs, inputs/groups, kh, kw], b [outputs] →
+/// [n, outputs, h', w']. Paths: `weight`, `bias`.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    path: String,
+    inputs: usize,
+    outputs: usize,
+    kernel: [usize; 2],
+    sliding: Sliding,
+    has_bias: bool,
+}
+
+impl Conv2d {
+    /// A kernel of k × k, stride 1, no padding, with bias.
+    pub fn new(path: impl Into<String>, inputs: usize, outputs: usize, k: usize) -> Self {
+        Conv2d { path: path.into(), inputs, outputs, kernel: [k; 2], sliding: Sliding::default(), has_bias: true }
+    }
+
+    /// Padded so that stride 1 keeps the image's size.
+    #[must_use]
+    pub fn same(self) -> Self {
+        let padding = Sliding::same(self.kernel[0]).padding;
+        Conv2d { sliding: Sliding { padding, ..self.sliding }, ..self }
+    }
+
+    /// With this stride both ways.
+    #[must_use]
+    pub fn strided(self, stride: usize) -> Self {
+        Conv2d { sliding: self.sliding.strided(stride), ..self }
+    }
+
+    /// With this many groups of channels that do not see each other.
+    #[must_use]
+    pub fn grouped(self, groups: usize) -> Self {
+        Conv2d { sliding: self.sliding.grouped(groups), ..self }
+    }
+
+    /// With another way for the kernel to slide.
+    #[must_use]
+    pub fn sliding(self, sliding: Sliding) -> Self {
+        Conv2d { sliding, ..self }
+    }
+
+    /// Without bias, as before a normalization.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Conv2d { has_bias: false, ..self }
+    }
+}
+
+impl Layer for Conv2d {
+    fn declare(&self, init: &mut Init) -> Result<()> {
+        let seen = self.inputs / self.sliding.groups.max(1);
+        let [kh, kw] = self.kernel;
+        let start = Start::fan_in(seen.saturating_mul(kh).saturating_mul(kw));
+        init.param(join(&self.path, "weight"), &[self.outputs, seen, kh, kw], Kind::Weight, start)?;
+        if self.has_bias {
+            init.param(join(&self.path, "bias"), &[self.outputs], Kind::Bias, start)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+        let y = x.conv2d(&params.get(&join(&self.path, "weight"))?, &self.sliding).in_layer(&self.path)?;
+        if !self.has_bias {
+            return Ok(y);
+        }
+        let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;
+        y.add(&bias).in_layer(&self.path)
+    }
+}

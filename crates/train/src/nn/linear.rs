@@ -1,0 +1,49 @@
+//! The fully connected layer.
+
+use acclimate_kernels::TensorOps;
+use acclimate_tensor::Tensor;
+
+use crate::error::{InLayer, Result};
+use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::params::{Kind, Params};
+
+/// y = x·Wᵀ + b. Shapes: x [.., inputs], W [outputs, inputs], b [outputs] → [.., outputs]. Paths: `weight`, `bias`.
+#[derive(Clone, Debug)]
+pub struct Linear {
+    path: String,
+    inputs: usize,
+    outputs: usize,
+    has_bias: bool,
+}
+
+impl Linear {
+    /// With bias.
+    pub fn new(path: impl Into<String>, inputs: usize, outputs: usize) -> Self {
+        Linear { path: path.into(), inputs, outputs, has_bias: true }
+    }
+
+    /// Without bias.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Linear { has_bias: false, ..self }
+    }
+}
+
+impl Layer for Linear {
+    fn declare(&self, init: &mut Init) -> Result<()> {
+        let start = Start::fan_in(self.inputs);
+        init.param(join(&self.path, "weight"), &[self.outputs, self.inputs], Kind::Weight, start)?;
+        if self.has_bias {
+            init.param(join(&self.path, "bias"), &[self.outputs], Kind::Bias, start)?;
+        }
+        Ok(())
+    }
+
+    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+        let y = x.matmul_nt(&params.get(&join(&self.path, "weight"))?).in_layer(&self.path)?;
+        if !self.has_bias {
+            return Ok(y);
+        }
+        y.add(&params.get(&join(&self.path, "bias"))?).in_layer(&self.path)
+    }
+}

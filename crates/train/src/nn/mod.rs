@@ -1,0 +1,24 @@
+//! Layers and networks.
+
+mod activation;
+mod conv;
+mod dropout;
+mod linear;
+mod mlp;
+mod norm;
+mod pool;
+mod residual;
+mod scale;
+mod sequential;
+pub mod zoo;
+
+pub use activation::Activation;
+pub use conv::Conv2d;
+pub use dropout::Dropout;
+pub use linear::Linear;
+pub use mlp::Mlp;
+pub use norm::{BatchNorm, GroupNorm, LayerNorm, Norm};
+pub use pool::{Flatten, GlobalAvgPool2d};
+pub use residual::{Residual, Shortcut};
+pub use scale::Standardize;
+pub use sequential::Sequential;

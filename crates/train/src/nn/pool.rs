@@ -1,0 +1,42 @@
+//! Pooling and flattening.
+
+use acclimate_kernels::TensorOps;
+use acclimate_tensor::Tensor;
+
+use crate::error::{Error, Result};
+use crate::layer::{Init, Layer, Pass};
+use crate::params::Params;
+
+macro_rules! without_parameters {
+    ($layer:ty, |$this:ident, $x:ident| $apply:expr) => {
+        impl Layer for $layer {
+            fn declare(&self, _: &mut Init) -> Result<()> {
+                Ok(())
+            }
+
+            fn apply(&self, _: &Params, $x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+                let $this = self;
+                $apply
+            }
+        }
+    };
+}
+
+/// The mean over the image: [n, c, h, w] → [n, c].
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalAvgPool2d;
+
+/// All axes but the first become one: [n, ..] → [n, m].
+#[derive(Clone, Copy, Debug)]
+pub struct Flatten;
+
+without_parameters!(GlobalAvgPool2d, |_this, x| {
+    x.spec().require_rank("global_avg_pool2d", 4, "[n, c, h, w]")?;
+    Ok(x.mean(&[2, 3])?)
+});
+without_parameters!(Flatten, |_this, x| {
+    let Some((&n, rest)) = x.dims().split_first() else {
+        return Err(Error::argument("flatten", "a leading axis", "a scalar"));
+    };
+    Ok(x.reshape(&[n, rest.iter().product()])?)
+});

@@ -1,0 +1,171 @@
+//! Losses: against PyTorch, against worked examples, and what they refuse.
+
+mod golden;
+
+use acclimate_tensor::{Device, Tensor, grad};
+use acclimate_train::loss::{self, Labels};
+use golden::{cases, check};
+
+/// Roundings on the way to a loss: two serial sums over a row of classes, one over the rows, and about sixteen for
+/// exponentials and logarithms; a gradient passes through the same sums again.
+fn roundings(case: &golden::Case) -> usize {
+    let dims = &case.inputs[0].dims;
+    4 * dims.iter().product::<usize>() + 32
+}
+
+fn reduce(reduction: &str, each: Tensor) -> Tensor {
+    match reduction {
+        "mean" | "batchmean" => loss::mean(&each).unwrap(),
+        "sum" => each.sum(&[]).unwrap(),
+        _ => each,
+    }
+}
+
+#[test]
+fn losses_against_targets_are_pytorchs() {
+    let device = Device::cpu();
+    type Each = fn(&golden::Case, &[Tensor]) -> Tensor;
+    let table: [(&str, Each); 5] = [
+        ("mse", |_, i| loss::mse_each(&i[0], &i[1]).unwrap()),
+        ("huber", |case, i| loss::huber_each(&i[0], &i[1], case.number("delta")).unwrap()),
+        ("bce_with_logits", |_, i| loss::bce_with_logits_each(&i[0], &i[1]).unwrap()),
+        ("cross_entropy", |case, i| loss::cross_entropy_rows(&i[0], &i[1], case.number("label_smoothing")).unwrap()),
+        ("kl_div", |_, i| loss::kl_div_rows(&i[0], &i[1]).unwrap()),
+    ];
+    for (name, each) in table {
+        for case in cases(name) {
+            check(&case, &device, roundings(&case), |inputs| reduce(case.text("reduction"), each(&case, inputs)));
+        }
+    }
+}
+
+#[test]
+fn means_are_the_means() {
+    let device = Device::cpu();
+    let x = Tensor::from_slice(&device, &[1.0f32, -2.0, 0.5, 3.0], &[2, 2]).unwrap();
+    let t = Tensor::from_slice(&device, &[0.25f32, 0.75, 0.5, 0.5], &[2, 2]).unwrap();
+    let y = Labels::new(&device, &[1, 0], 2).unwrap();
+    let pairs = [
+        (loss::mse(&x, &t), loss::mse_each(&x, &t)),
+        (loss::huber(&x, &t, 1.0), loss::huber_each(&x, &t, 1.0)),
+        (loss::bce_with_logits(&x, &t), loss::bce_with_logits_each(&x, &t)),
+        (loss::kl_div(&x, &t), loss::kl_div_rows(&x, &t)),
+        (loss::cross_entropy_smoothed(&x, &y, 0.1), loss::cross_entropy_rows(&x, &y, 0.1)),
+        (loss::cross_entropy(&x, &y), loss::cross_entropy_rows(&x, &y, 0.0)),
+    ];
+    for (mean, each) in pairs {
+        assert_eq!(mean.unwrap().item().unwrap(), loss::mean(&each.unwrap()).unwrap().item().unwrap());
+    }
+}
+
+const Z: [f32; 3] = [2.0, 0.5, -1.0];
+const T: [f32; 3] = [1.0, 1.5, -0.5];
+const B: [f32; 12] = [2.0, 0.5, -1.0, 0.2, 0.1, 0.9, -0.3, 1.4, 0.0, 1.0, 1.0, -2.0];
+/// Values were worked out in f64 to nine digits; f32 gives six.
+const TOLERANCE: f32 = 1e-5;
+
+fn rows(device: &Device, values: &[f32]) -> Tensor {
+    Tensor::from_slice(device, values, &[values.len() / 3, 3]).unwrap()
+}
+
+fn assert_near(what: &str, found: &Tensor, expected: &[f32]) {
+    let found = found.to_vec::<f32>().unwrap();
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (f, e) in found.iter().zip(expected) {
+        assert!((f - e).abs() <= TOLERANCE, "{what}: {found:?}, expected {expected:?}");
+    }
+}
+
+#[test]
+fn worked_examples_with_gradients() {
+    let device = Device::cpu();
+    let z = rows(&device, &Z);
+    let entropy = loss::entropy(&z).unwrap();
+    assert_near(
+        "gradient of entropy",
+        &grad(&entropy, z.clone()).unwrap(),
+        &[-0.298_741_58, 0.196_277_33, 0.102_464_25],
+    );
+    assert_near("entropy", &entropy, &[0.621_584_6]);
+
+    // p − 1[k = y] with p = softmax(z), y = 0.
+    let e: Vec<f32> = Z.iter().map(|z| (z - 2.0).exp()).collect();
+    let total: f32 = e.iter().sum();
+    let own = loss::pseudo_label(&z).unwrap();
+    let slope = [1.0 / total - 1.0, e[1] / total, e[2] / total];
+    assert_near("gradient of pseudo-label", &grad(&own, z.clone()).unwrap(), &slope);
+    assert_near("pseudo-label", &own, &[total.ln()]);
+
+    let b = rows(&device, &B);
+    let marginal = loss::marginal_entropy(&b).unwrap();
+    let expected = [
+        [-0.007_418_017, 0.000_037_269, 0.007_380_748],
+        [-0.026_554_719, -0.021_798_247, 0.048_352_966],
+        [-0.005_233_018, -0.021_890_027, 0.027_123_045],
+        [-0.004_645_898, 0.000_064_413, 0.004_581_486],
+    ];
+    assert_near("gradient of marginal entropy", &grad(&marginal, b.clone()).unwrap(), expected.as_flattened());
+    assert_near("marginal entropy", &marginal, &[1.045_575_5]);
+    assert_near("entropies", &loss::entropy(&b).unwrap(), &[0.621_584_6, 1.029_094_7, 0.816_001_84, 0.790_602_6]);
+
+    let teacher = rows(&device, &T);
+    let y = Labels::new(&device, &[0], 3).unwrap();
+    let kd = loss::kd(&z, &teacher, &y, 4.0, 0.9).unwrap();
+    let (slope, none) = grad(&kd, (z.clone(), teacher)).unwrap();
+    assert_near("gradient of kd", &slope, &[0.369_094_36, -0.283_154_27, -0.085_940_09]);
+    assert_near("no gradient to the teacher", &none, &[0.0; 3]);
+    assert_near("kd", &kd, &[0.388_726_25]);
+
+    let labels = Labels::new(&device, &[0, 2, 1, 0], 3).unwrap();
+    let t = Tensor::full(&device, &[1], 1.5).unwrap();
+    let nll = loss::mean(&loss::nll_temperature(&b, &labels, &t).unwrap()).unwrap();
+    assert_near("derivative by temperature", &grad(&nll, t).unwrap(), &[0.208_632_75]);
+    assert_near("nll", &nll, &[0.625_11]);
+}
+
+/// Invariant: K identical views pull as one view.
+#[test]
+fn identical_views_are_one_view() {
+    let device = Device::cpu();
+    let (one, four) = (rows(&device, &Z), rows(&device, &[Z, Z, Z, Z].concat()));
+    let slope = grad(&loss::marginal_entropy(&four).unwrap(), four).unwrap().sum(&[0]).unwrap();
+    let entropy = loss::entropy(&one).unwrap();
+    assert_near("slope", &slope, &grad(&entropy, one).unwrap().to_vec::<f32>().unwrap());
+}
+
+#[test]
+fn extremes_stay_finite() {
+    let device = Device::cpu();
+    let z = rows(&device, &[1e4, 0.0, -1e4, -3e38, 3e38, 0.0]);
+    for loss in [loss::entropy(&z), loss::pseudo_label(&z), loss::marginal_entropy(&z)] {
+        let loss = loss.unwrap().sum(&[]).unwrap();
+        let slope = grad(&loss, z.clone()).unwrap().to_vec::<f32>().unwrap();
+        assert!(slope.iter().all(|g| g.is_finite()), "{slope:?}");
+        assert!(loss.item().unwrap().is_finite());
+    }
+}
+
+#[test]
+fn refuses_what_is_no_loss() {
+    let device = Device::cpu();
+    let labels = |list: &[u32]| Labels::new(&device, list, 3);
+    let error = labels(&[0, 3]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "labels: label of item 1: expected a class below 3, found 3; check the file and the number of classes"
+    );
+    assert!(labels(&[]).unwrap_err().to_string().contains("an empty batch"));
+    let z = rows(&device, &B);
+    assert!(loss::cross_entropy(&z, &labels(&[0]).unwrap()).unwrap_err().is_shape());
+    assert!(loss::cross_entropy(&z, &z).is_err());
+    assert!(loss::cross_entropy_smoothed(&z, &labels(&[0; 4]).unwrap(), 1.5).is_err());
+    assert!(loss::mse(&z, &z.sum(&[0]).unwrap()).unwrap_err().is_shape());
+    assert!(loss::huber(&z, &z, 0.0).is_err());
+    assert!(loss::kd(&z, &z, &labels(&[0; 4]).unwrap(), f32::NAN, 0.5).is_err());
+    assert!(loss::mean(&Tensor::zeros(&device, &[0, 3]).unwrap()).unwrap_err().is_shape());
+    assert!(loss::marginal_entropy(&Tensor::zeros(&device, &[0, 3]).unwrap()).is_err());
+    assert!(loss::entropy(&Tensor::zeros(&device, &[3]).unwrap()).is_err());
+    // On the device nobody looks: the row shows it.
+    let unknown = Tensor::full_u32(&device, &[4], 3).unwrap();
+    assert!(loss::cross_entropy(&z, &unknown).unwrap().item().unwrap().is_nan());
+}
