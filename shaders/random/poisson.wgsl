@@ -1,8 +1,8 @@
 // Poisson counts: P(out[i] = k) = exp(−λ) λᵏ / k! with λ = lam[i]. A λ that is negative or not finite gives NaN.
-// Inputs:  lam [n], key [2] u32.  Output: out [n] (whole numbers as f32).
-// Params:  n.
+// Inputs:  lam [n], key [k,2] u32.  Output: out [n] (whole numbers as f32).
+// Params:  n, per_key (element i uses key number i / per_key).
 // Workgroups: ⌈n/256⌉.
-// Words are Philox4x32-10 of counter [i, block, 0, 0] under the key; u = (⌊word/2⁹⌋ + ½)/2²³.
+// Words are Philox4x32-10 of counter [i mod per_key, block, 0, 0] under the key; u = (⌊word/2⁹⌋ + ½)/2²³.
 //   λ < 10: the number of u whose running product stays above exp(−λ) (Knuth); u number q is word q mod 4 of block ⌊q/4⌋.
 //   else:   transformed rejection PTRS (Hörmann 1993); try number d takes words 0 and 1 of block d.
 // #import shared/index
@@ -10,7 +10,7 @@
 // #import shared/philox
 
 struct Params {
-    n: u32,
+    n: u32, per_key: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
 @group(0) @binding(1) var<storage, read_write> lam: array<f32>;
@@ -18,7 +18,8 @@ struct Params {
 @group(0) @binding(3) var<storage, read_write> out: array<f32>;
 
 fn words(i: u32, block: u32) -> vec4<u32> {
-    return philox4x32(vec2<u32>(key[0], key[1]), vec4<u32>(i, block, 0u, 0u));
+    let k = i / p.per_key * 2u;
+    return philox4x32(vec2<u32>(key[k], key[k + 1u]), vec4<u32>(i % p.per_key, block, 0u, 0u));
 }
 
 fn by_product(i: u32, lambda: f32) -> f32 {

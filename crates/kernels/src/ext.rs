@@ -1,6 +1,6 @@
 //! The ops as methods of tensors: one trait, one page.
 
-use acclimate_tensor::{Result, Tensor};
+use acclimate_tensor::{Result, Tensor, record_one};
 
 use crate::composite;
 use crate::ops::{self, conv2d::Conv2d};
@@ -159,6 +159,165 @@ pub trait TensorOps {
     #[track_caller]
     fn global_avg_pool2d(&self) -> Result<Tensor> {
         ops::avg_pool2d::global_avg_pool2d(self.tensor())
+    }
+
+    // -- index, order -----------------------------------------------------------------------------------------------
+
+    /// Elements along an axis at `index` (u32 or i32; the shape of this but for the axis): `torch.gather`. An index out
+    /// of range gives NaN (f32), false (bool) or the largest word.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let d = Device::cpu();
+    /// let x = Tensor::from_slice(&d, &[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+    /// let index = Tensor::from_slice(&d, &[1u32, 0], &[2, 1])?;
+    /// assert_eq!(x.gather(1, &index)?.to_vec::<f32>()?, [2.0, 3.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn gather(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
+        ops::gather::gather(self.tensor(), axis, index)
+    }
+
+    /// This plus the elements of `source` at `index` along an axis; indices repeat in order. What is out of range adds
+    /// to nothing.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let d = Device::cpu();
+    /// let index = Tensor::from_slice(&d, &[2u32, 0, 2], &[3])?;
+    /// let source = Tensor::from_slice(&d, &[1.0f32, 5.0, 10.0], &[3])?;
+    /// assert_eq!(Tensor::zeros(&d, &[3])?.scatter_add(0, &index, &source)?.to_vec::<f32>()?, [5.0, 0.0, 11.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn scatter_add(&self, axis: isize, index: &Tensor, source: &Tensor) -> Result<Tensor> {
+        ops::scatter_add::scatter_add(self.tensor(), axis, index, source)
+    }
+
+    /// Rows of this table [r, ..] at an index (u32 or i32) of any shape: an embedding. The index's sizes, then a row's.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let d = Device::cpu();
+    /// let table = Tensor::from_slice(&d, &[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+    /// let rows = table.take(&Tensor::from_slice(&d, &[1u32, 1, 0], &[3])?)?;
+    /// assert_eq!(rows.to_vec::<f32>()?, [3.0, 4.0, 3.0, 4.0, 1.0, 2.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn take(&self, index: &Tensor) -> Result<Tensor> {
+        ops::take::take(self.tensor(), index)
+    }
+
+    /// Slices along an axis at an index [m] (u32 or i32).
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let d = Device::cpu();
+    /// let x = Tensor::from_slice(&d, &[1.0f32, 2.0, 3.0, 4.0], &[2, 2])?;
+    /// let columns = x.index_select(1, &Tensor::from_slice(&d, &[1u32], &[1])?)?;
+    /// assert_eq!(columns.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn index_select(&self, axis: isize, index: &Tensor) -> Result<Tensor> {
+        composite::index_select(self.tensor(), axis, index)
+    }
+
+    /// The last axis in order, and where each element stood (u32). Stable; a NaN is larger than all numbers.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[2.0f32, 1.0, 3.0], &[3])?;
+    /// let (values, index) = x.sort(false)?;
+    /// assert_eq!(values.to_vec::<f32>()?, [1.0, 2.0, 3.0]);
+    /// assert_eq!(index.to_vec::<u32>()?, [1, 0, 2]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn sort(&self, descending: bool) -> Result<(Tensor, Tensor)> {
+        ops::sort::sort(self.tensor(), descending)
+    }
+
+    /// The `k` largest (or smallest) of the last axis, best first, and where they stood (u32). Ties: the first wins.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[2.0f32, 1.0, 3.0], &[3])?;
+    /// assert_eq!(x.topk(2, true)?.1.to_vec::<u32>()?, [2, 0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn topk(&self, k: usize, largest: bool) -> Result<(Tensor, Tensor)> {
+        composite::topk(self.tensor(), k, largest)
+    }
+
+    /// Running sum along an axis.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[2.0f32, 1.0, 3.0], &[3])?;
+    /// assert_eq!(x.cumsum(0)?.to_vec::<f32>()?, [2.0, 3.0, 6.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn cumsum(&self, axis: isize) -> Result<Tensor> {
+        composite::cumsum(self.tensor(), axis)
+    }
+
+    /// Where this mask [n] (bool or u32) is set: the indices in order (u32 [n], filled up with n), and their count
+    /// (u32 [1]).
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let mask = Tensor::from_bools(&Device::cpu(), &[false, true, false, true], &[4])?;
+    /// let (list, count) = mask.compact()?;
+    /// assert_eq!(list.to_vec::<u32>()?, [1, 3, 4, 4]);
+    /// assert_eq!(count.to_vec::<u32>()?, [2]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn compact(&self) -> Result<(Tensor, Tensor)> {
+        ops::compact::compact(self.tensor())
+    }
+
+    // -- storage ----------------------------------------------------------------------------------------------------
+
+    /// To half precision, for storage: nearest, ties to even, ±∞ beyond ±65504. Gradients pass as halves.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[0.1f32], &[1])?;
+    /// assert_eq!(x.to_f16()?.f16_to_f32()?.item()?, 0.099975586);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn to_f16(&self) -> Result<Tensor> {
+        record_one(ops::to_f16::ToF16, &[self.tensor()])
+    }
+
+    /// From half to single precision, exact.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor, f16};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[f16::from_f32(1.5)], &[1])?;
+    /// assert_eq!(x.f16_to_f32()?.item()?, 1.5);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn f16_to_f32(&self) -> Result<Tensor> {
+        record_one(ops::f16_to_f32::F16ToF32, &[self.tensor()])
     }
 }
 

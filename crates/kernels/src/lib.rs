@@ -10,6 +10,7 @@ pub mod ext;
 pub mod ops;
 pub mod random;
 pub mod registry;
+mod rows;
 pub mod step;
 #[cfg(feature = "testkit")]
 pub mod testkit;

@@ -157,7 +157,8 @@ fn follows_the_reference(d: &Device) -> Result<()> {
         for n in [1, 3, 255, 257, 20_000] {
             let theta = wave(d, n, 1.0)?;
             // A centered rule needs a variance that is far from 0: its root would magnify any rounding.
-            let state = |i: usize| wave(d, n, 0.3 + i as f32)?.square()?.add_scalar(0.3)?.mul_scalar(0.3f32.powi(i as i32));
+            let state =
+                |i: usize| wave(d, n, 0.3 + i as f32)?.square()?.add_scalar(0.3)?.mul_scalar(0.3f32.powi(i as i32));
             let states: Vec<Tensor> = (0..rule.init(&theta)?.len()).map(state).collect::<Result<_>>()?;
             let (rate, t) = (Tensor::full(d, &[1], 0.01)?, Tensor::full(d, &[1], 3.0)?);
             let (theta, states) = rule.step(&theta, &wave(d, n, 7.0)?, &states, &rate, &t)?;

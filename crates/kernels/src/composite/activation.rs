@@ -1,6 +1,6 @@
 //! Activations made of element-wise functions; fusion makes each one pass.
 
-use acclimate_tensor::{Result, Tensor};
+use acclimate_tensor::{Error, Result, Tensor};
 
 /// x·½(1 + erf(x/√2)) (Hendrycks and Gimpel 2016).
 #[track_caller]
@@ -23,21 +23,30 @@ pub fn silu(x: &Tensor) -> Result<Tensor> {
     x.mul(&x.sigmoid()?)
 }
 
-/// min(max(x, 0), 6).
+/// min(max(x, 0), 6); no gradient at the two kinks, as in PyTorch.
 #[track_caller]
 pub fn relu6(x: &Tensor) -> Result<Tensor> {
-    clamp(x, 0.0, 6.0)
+    let (y, six) = (x.relu()?, x.full_like(6.0)?);
+    y.ge(&six)?.select(&six, &y)
 }
 
 /// ln(1 + eˣ), without overflow: max(x, 0) + ln(1 + e^−|x|).
 #[track_caller]
 pub fn softplus(x: &Tensor) -> Result<Tensor> {
-    x.relu()?.add(&x.abs()?.neg()?.exp()?.log1p()?)
+    let zero = x.zeros_like()?;
+    let positive = x.gt(&zero)?;
+    // Maximum and −|x| as selections, so that the gradient at 0 is ½.
+    let down = positive.select(&x.neg()?, x)?;
+    positive.select(x, &zero)?.add(&down.exp()?.log1p()?)
 }
 
-/// min(max(x, low), high); NaN stays. The gradient is 1 inside, bounds included, and 0 outside, as in PyTorch.
+/// min(max(x, low), high); NaN stays. The gradient is 1 inside, bounds included, and 0 outside, as in PyTorch. Fails if
+/// `low` is above `high` or either is NaN.
 #[track_caller]
 pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
+    if low.is_nan() || high.is_nan() || low > high {
+        return Err(Error::argument("clamp", "low", format!("a number not above high, {high}"), low));
+    }
     let (low, high) = (x.full_like(low)?, x.full_like(high)?);
     x.lt(&low)?.select(&low, &x.gt(&high)?.select(&high, x)?)
 }

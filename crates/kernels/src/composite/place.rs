@@ -3,6 +3,17 @@
 use acclimate_tensor::{Error, Result, Tensor};
 
 /// Tensors one after the other along an axis; the other sizes must agree. Bits are kept, NaN and −0 included.
+///
+/// ```
+/// # use acclimate_tensor::{Device, Result, Tensor};
+/// # fn main() -> Result<()> {
+/// let d = Device::cpu();
+/// let a = Tensor::from_slice(&d, &[1.0f32, 2.0], &[2, 1])?;
+/// let b = Tensor::from_slice(&d, &[3.0f32, 4.0, 5.0, 6.0], &[2, 2])?;
+/// let c = acclimate_kernels::concat(&[&a, &b], 1)?;
+/// assert_eq!(c.to_vec::<f32>()?, [1.0, 3.0, 4.0, 2.0, 5.0, 6.0]);
+/// # Ok(()) }
+/// ```
 #[track_caller]
 pub fn concat(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
     let Some(first) = parts.first() else { return Err(Error::shape("concat", "at least one tensor", "none")) };
@@ -34,6 +45,16 @@ pub fn concat(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
 }
 
 /// Equal shapes along a new axis in front of `axis` (rank for the end).
+///
+/// ```
+/// # use acclimate_tensor::{Device, Result, Tensor};
+/// # fn main() -> Result<()> {
+/// let d = Device::cpu();
+/// let a = Tensor::from_slice(&d, &[1.0f32, 2.0], &[2])?;
+/// let b = Tensor::from_slice(&d, &[3.0f32, 4.0], &[2])?;
+/// assert_eq!(acclimate_kernels::stack(&[&a, &b], 1)?.to_vec::<f32>()?, [1.0, 3.0, 2.0, 4.0]);
+/// # Ok(()) }
+/// ```
 #[track_caller]
 pub fn stack(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
     let with_axis = parts.iter().map(|t| t.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;

@@ -1,32 +1,44 @@
-//! Softmax and its kin along any axis, stable: the largest element is subtracted first.
+//! Softmax and its kin along any axis.
 
-use acclimate_tensor::{Result, Tensor};
+use acclimate_tensor::{Kernel, Result, Tensor, record_one};
 
-/// The peak along an axis, without gradient: it cancels.
-fn peak(x: &Tensor, axis: isize) -> Result<Tensor> {
-    let peak = x.max_keep(&[axis])?.detach()?;
-    // ∞ − ∞ is no number: a row of −∞ keeps its own value.
-    peak.is_finite()?.select(&peak, &peak.zeros_like()?)
+use crate::ops::log_softmax::LogSoftmax;
+use crate::ops::softmax::Softmax;
+
+/// `f` of the tensor with `axis` moved to the end, and back.
+pub(crate) fn along_last(x: &Tensor, axis: isize, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
+    let last = x.rank() as isize - 1;
+    if x.shape().axis("transpose", axis)? as isize == last {
+        return f(x);
+    }
+    f(&x.transpose(axis, last)?)?.transpose(axis, last)
 }
 
-/// exp(x) / Σ exp(x) along an axis.
+/// An op of rows along any axis.
+fn rows<K: Kernel>(kernel: K, x: &Tensor, axis: isize) -> Result<Tensor> {
+    x.shape().axis(K::NAME, axis)?;
+    along_last(x, axis, |x| record_one(kernel, &[x]))
+}
+
+/// exp(x − m) / Σ exp(x − m) along an axis.
 #[track_caller]
 pub fn softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
-    let e = x.sub(&peak(x, axis)?)?.exp()?;
-    e.div(&e.sum_keep(&[axis])?)
+    rows(Softmax, x, axis)
 }
 
-/// x − ln Σ exp(x) along an axis.
+/// ln softmax(x) along an axis.
 #[track_caller]
 pub fn log_softmax(x: &Tensor, axis: isize) -> Result<Tensor> {
-    let shifted = x.sub(&peak(x, axis)?)?;
-    shifted.sub(&shifted.exp()?.sum_keep(&[axis])?.ln()?)
+    rows(LogSoftmax, x, axis)
 }
 
-/// ln Σ exp(x) along an axis, which goes away.
+/// ln Σ eˣ along an axis, which goes away. −∞ of nothing and where all are −∞.
 #[track_caller]
 pub fn logsumexp(x: &Tensor, axis: isize) -> Result<Tensor> {
-    let peak = peak(x, axis)?;
-    let kept = x.sub(&peak)?.exp()?.sum_keep(&[axis])?.ln()?.add(&peak)?;
-    kept.squeeze(axis)
+    let at = x.shape().axis("logsumexp", axis)? as isize;
+    // Where the peak is infinite nothing is subtracted: ∞ − ∞ is no number.
+    let peak = x.max_keep(&[at])?.detach()?;
+    let peak = peak.is_finite()?.select(&peak, &peak.zeros_like()?)?;
+    let total = x.sub(&peak)?.exp()?.sum_keep(&[at])?;
+    total.ln()?.add(&peak)?.squeeze(at)
 }

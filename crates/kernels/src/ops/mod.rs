@@ -4,9 +4,23 @@ use crate::registry::Entry;
 
 // Outside the macro, so that rustfmt finds the files; a test compares the folder with the list.
 pub mod avg_pool2d;
+pub mod compact;
 pub mod conv2d;
+pub mod cumsum;
+pub mod f16_to_f32;
+pub mod gather;
+pub mod log_softmax;
+pub mod log_softmax_grad;
 pub mod matmul;
 pub mod max_pool2d;
+pub mod poisson;
+pub mod scatter_add;
+pub mod softmax;
+pub mod softmax_grad;
+pub mod sort;
+pub mod take;
+pub mod take_grad;
+pub mod to_f16;
 
 macro_rules! ops {
     ($($name:ident),* $(,)?) => {

@@ -1,0 +1,70 @@
+//! Gradient of softmax over the last axis.
+//!
+//! dxᵢ = yᵢ · (dyᵢ − Σⱼ dyⱼ·yⱼ), y being what softmax gave.
+//! Shapes: y [.., n], dy [.., n] → [.., n], n ≥ 1.
+
+use acclimate_shaders::shaders;
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};
+use acclimate_tensor::{Caps, Error, Kernel, Real, Result, Spec, Tensor, record_one};
+
+use crate::ops::softmax::row_spec;
+use crate::rows;
+
+/// Gradient of softmax: inputs y (softmax's output) and dy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SoftmaxGrad;
+
+/// Specs of two inputs of equal rows.
+pub(crate) fn two_rows(op: &'static str, inputs: &[Spec]) -> Result<Vec<Spec>> {
+    let [y, dy] = arity(op, inputs)?;
+    if row_spec(op, y)? != row_spec(op, dy)? {
+        let expected = format!("an upstream of shape {}", y.shape);
+        return Err(Error::shape(op, expected, format!("shape {}", dy.shape)));
+    }
+    Ok(vec![y.clone()])
+}
+
+impl Kernel for SoftmaxGrad {
+    const NAME: &'static str = "softmax_grad";
+
+    fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        two_rows(Self::NAME, inputs)
+    }
+
+    fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
+        let (y, dy, n) = (call.real(0), call.real(1), call.in_specs[0].as_rows().1);
+        let rows = y.chunks_exact(n).zip(dy.chunks_exact(n)).zip(call.out_real(0).chunks_exact_mut(n));
+        rows.for_each(|((y, dy), dx)| row(y, dy, dx));
+    }
+
+    fn cpu(&self, call: &mut Call<'_, f32>) {
+        let (y, dy, n) = (call.real(0), call.real(1), call.in_specs[0].as_rows().1);
+        rows::each2(y, dy, call.out_real(0), n, row);
+    }
+
+    fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
+        let (n_rows, n) = inputs[0].as_rows();
+        let launch = Launch::new(&shaders::SOFTMAX_GRAD, n_rows).u32s(&[n_rows, n]);
+        Ok(launch.bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
+    }
+
+    // With upstream u: by y, u ⊙ (dy − ⟨dy, y⟩) − dy·⟨u, y⟩; by dy, the map is its own adjoint.
+    fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
+        let (y, dy, u) = (cx.input(0), cx.input(1), cx.upstream()?);
+        let inner = dy.mul(y)?.sum_keep(&[-1])?;
+        let outer = u.mul(y)?.sum_keep(&[-1])?;
+        let by_y = u.mul(&dy.sub(&inner)?)?.sub(&dy.mul(&outer)?)?;
+        Ok(vec![Some(by_y), Some(record_one(SoftmaxGrad, &[y, &u])?)])
+    }
+
+    fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
+        Ok(vec![record_one(*self, &[&cx.leading(0)?, &cx.leading(1)?])?])
+    }
+}
+
+fn row<R: Real>(y: &[R], dy: &[R], dx: &mut [R]) {
+    let inner: R = y.iter().zip(dy).map(|(&y, &dy)| dy * y).sum();
+    for ((dx, &y), &dy) in dx.iter_mut().zip(y).zip(dy) {
+        *dx = y * (dy - inner);
+    }
+}
