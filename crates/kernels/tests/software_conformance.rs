@@ -1,0 +1,59 @@
+//! The shaders of every op, and the groups that are generated for the primitives, on a software adapter (or the one that
+//! `ACCLIMATE_DEVICE` names) against the f64 oracle; once more with WebGPU's default limits and nothing optional.
+
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use acclimate_kernels::testkit::{all_cases, check_all, conforms, vmap_is_the_loop};
+use acclimate_tensor::{Device, Error, Result, Tensor};
+
+/// The adapter's name: the software one unless a hardware one was asked for.
+fn name() -> String {
+    let asked = std::env::var("ACCLIMATE_DEVICE").unwrap_or_default();
+    if ["", "auto", "cpu", "null"].contains(&asked.as_str()) { "software".into() } else { asked }
+}
+
+/// Opens the adapter; without one the test is skipped, unless it was asked for.
+fn open(with: impl Fn(&str) -> Result<Device>) -> Option<Device> {
+    match with(&name()) {
+        Ok(device) => Some(device),
+        Err(Error::NoDevice { .. }) if std::env::var("ACCLIMATE_DEVICE").as_deref() != Ok(&name()) => {
+            println!("skipped: no adapter");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn shaders_conform() {
+    let Some(device) = open(Device::named) else { return };
+    let cases = all_cases();
+    check_all(cases.iter().filter(|(_, c)| c.gpu), &device, conforms).unwrap();
+}
+
+#[test]
+fn shaders_conform_with_default_limits() {
+    let Some(device) = open(Device::gpu_restricted) else { return };
+    let cases = all_cases();
+    // A third of them: what differs is limits and variants, not formulas.
+    check_all(cases.iter().filter(|(_, c)| c.gpu).step_by(3), &device, conforms).unwrap();
+}
+
+#[test]
+fn batching_rules_hold_on_shaders() {
+    let Some(device) = open(Device::named) else { return };
+    let cases = all_cases();
+    // A quarter of them: rules are graph, and the CPU engine has been through all of them.
+    let cases = cases.iter().filter(|(_, c)| c.gpu && c.batched).step_by(4);
+    check_all(cases, &device, vmap_is_the_loop).unwrap();
+}
+
+#[test]
+fn more_workgroups_than_an_axis_holds() {
+    let Some(device) = open(Device::named) else { return };
+    let n = 65_536 * 256 + 3;
+    let x = Tensor::iota(&device, &[n], 0).unwrap();
+    let x = x.rem_u32(&Tensor::full_u32(&device, &[n], 251).unwrap()).unwrap();
+    let y: Vec<u32> = x.to_vec().unwrap();
+    assert_eq!(y.iter().enumerate().position(|(i, &y)| y as usize != i % 251), None);
+}
