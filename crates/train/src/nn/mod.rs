@@ -3,6 +3,7 @@
 mod activation;
 mod conv;
 mod dropout;
+mod embedding;
 mod linear;
 mod mlp;
 mod norm;
@@ -10,15 +11,18 @@ mod pool;
 mod residual;
 mod scale;
 mod sequential;
+mod small_cnn;
 pub mod zoo;
 
 pub use activation::Activation;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
+pub use embedding::Embedding;
 pub use linear::Linear;
 pub use mlp::Mlp;
 pub use norm::{BatchNorm, GroupNorm, LayerNorm, Norm};
-pub use pool::{Flatten, GlobalAvgPool2d};
+pub use pool::{AvgPool2d, Flatten, GlobalAvgPool2d, MaxPool2d};
 pub use residual::{Residual, Shortcut};
 pub use scale::Standardize;
 pub use sequential::Sequential;
+pub use small_cnn::SmallCnn;

@@ -1,6 +1,6 @@
 //! Pooling and flattening.
 
-use acclimate_kernels::TensorOps;
+use acclimate_kernels::{Pool2d, TensorOps};
 use acclimate_tensor::Tensor;
 
 use crate::error::{Error, Result};
@@ -22,6 +22,14 @@ macro_rules! without_parameters {
     };
 }
 
+/// The largest value of each window: [n, c, h, w] → [n, c, h', w'].
+#[derive(Clone, Copy, Debug)]
+pub struct MaxPool2d(pub Pool2d);
+
+/// The mean of each window: [n, c, h, w] → [n, c, h', w'].
+#[derive(Clone, Copy, Debug)]
+pub struct AvgPool2d(pub Pool2d);
+
 /// The mean over the image: [n, c, h, w] → [n, c].
 #[derive(Clone, Copy, Debug)]
 pub struct GlobalAvgPool2d;
@@ -30,10 +38,9 @@ pub struct GlobalAvgPool2d;
 #[derive(Clone, Copy, Debug)]
 pub struct Flatten;
 
-without_parameters!(GlobalAvgPool2d, |_this, x| {
-    x.spec().require_rank("global_avg_pool2d", 4, "[n, c, h, w]")?;
-    Ok(x.mean(&[2, 3])?)
-});
+without_parameters!(MaxPool2d, |this, x| Ok(x.max_pool2d(&this.0)?));
+without_parameters!(AvgPool2d, |this, x| Ok(x.avg_pool2d(&this.0)?));
+without_parameters!(GlobalAvgPool2d, |_this, x| Ok(x.global_avg_pool2d()?));
 without_parameters!(Flatten, |_this, x| {
     let Some((&n, rest)) = x.dims().split_first() else {
         return Err(Error::argument("flatten", "a leading axis", "a scalar"));
