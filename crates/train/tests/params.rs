@@ -1,4 +1,5 @@
 //! Parameters: arena, overrides, gradients, trees, values, hash.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use acclimate_tensor::{Device, Tensor, Tree, compile, transform::vmap::vmap_with};
 use acclimate_train::params::{Kind, Named, Params};
@@ -84,7 +85,7 @@ fn taken_apart_and_put_together() {
     let mut leaves = Vec::new();
     let form = params.clone().take_apart(&mut leaves);
     assert_eq!(leaves.len(), 3);
-    assert!(Params::put_together(&form, &mut leaves[..2].to_vec().into_iter()).is_err());
+    assert!(Params::put_together(&form, &mut leaves[..2].iter().cloned()).is_err());
     let again = Params::put_together(&form, &mut leaves.into_iter()).unwrap();
     assert_eq!(again.hash().unwrap(), hash);
 }

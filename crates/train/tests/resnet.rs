@@ -2,6 +2,7 @@
 //!
 //! Needs the folder `ACCLIMATE_DATA` with the weights and the first test images; without it the tests say what they
 //! skipped.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
 

@@ -1,9 +1,11 @@
 //! Weight files: there and back, and every way in which a file can be wrong.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::path::PathBuf;
 
 use acclimate_tensor::Device;
 use acclimate_train::nn::{BatchNorm, Linear, Sequential};
+use acclimate_train::params::Named;
 use acclimate_train::{Error, Layer, Params, weights};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -70,7 +72,7 @@ fn halves_widen_and_counters_are_skipped() {
 
 #[test]
 fn wrong_names_and_shapes() {
-    let store = |change: &dyn Fn(&mut Vec<(String, Vec<usize>, Vec<f32>)>)| {
+    let store = |change: &dyn Fn(&mut Vec<Named>)| {
         let params = params();
         let mut named = params.to_named().unwrap();
         named.extend(params.buffers_to_named().unwrap());

@@ -7,7 +7,7 @@ use acclimate_tensor::{Device, Result as TensorResult, Tensor, Tree};
 use crate::data::DataError;
 use crate::error::{Error, Result};
 
-/// Class labels as a u32 tensor [n], each below the number of classes.
+/// Class labels as a u32 tensor `[n]`, each below the number of classes.
 #[derive(Clone, Debug)]
 pub struct Labels {
     tensor: Tensor,

@@ -7,7 +7,7 @@ use super::{cross_entropy_rows, kl_div_rows, require_same, rows_of};
 use crate::error::{Error, Result};
 use crate::num::real;
 
-/// H(p) = −Σ_k p_k ln p_k of each row, in nats (Wang et al. 2021, TENT). Shapes: [n, c] → [n].
+/// H(p) = −Σ_k p_k ln p_k of each row, in nats (Wang et al. 2021, TENT). Shapes: [n, c] → `[n]`.
 ///
 /// ```
 /// use acclimate_tensor::{Device, Tensor};
@@ -41,14 +41,14 @@ fn minus_p_ln_p(log_p: &Tensor) -> acclimate_tensor::Result<Tensor> {
 }
 
 /// −ln p_y with y = argmax p of each row: cross-entropy against the model's own answer, which counts as given.
-/// Shapes: [n, c] → [n].
+/// Shapes: [n, c] → `[n]`.
 pub fn pseudo_label(logits: &Tensor) -> Result<Tensor> {
     rows_of("pseudo_label", logits)?;
     Ok(logits.log_softmax(1)?.max(&[1])?.neg()?)
 }
 
 /// α·T²·KL(teacher‖student), both at temperature T, plus (1 − α)·cross-entropy of each row (Hinton, Vinyals, Dean 2015).
-/// No gradient flows to the teacher. Shapes: student and teacher [n, c], labels (u32) [n] → [n]. Fails unless T is
+/// No gradient flows to the teacher. Shapes: student and teacher [n, c], labels (u32) `[n]` → `[n]`. Fails unless T is
 /// positive and α lies in [0, 1].
 pub fn kd(student: &Tensor, teacher: &Tensor, labels: &Tensor, temperature: f32, alpha: f32) -> Result<Tensor> {
     rows_of("kd", student)?;
@@ -67,7 +67,7 @@ pub fn kd(student: &Tensor, teacher: &Tensor, labels: &Tensor, temperature: f32,
 }
 
 /// −ln softmax(z/T)_y of each row: what temperature scaling minimizes over T (Guo et al. 2017). Shapes: logits [n, c],
-/// labels (u32) [n], T a scalar or [1] → [n].
+/// labels (u32) `[n]`, T a scalar or `[1]` → `[n]`.
 pub fn nll_temperature(logits: &Tensor, labels: &Tensor, temperature: &Tensor) -> Result<Tensor> {
     if temperature.numel() != 1 {
         let found = format!("shape {}", temperature.shape());

@@ -1,7 +1,7 @@
 //! Losses: functions of graph, lazy, differentiable to any order.
 //!
 //! Losses against targets come as a mean (`mse`, a scalar) and for each row or element (`mse_each`,
-//! `cross_entropy_rows`). Losses of logits alone, which adaptation uses, come for each row, [n, c] → [n]; [`mean`] or a
+//! `cross_entropy_rows`). Losses of logits alone, which adaptation uses, come for each row, [n, c] → `[n]`; [`mean`] or a
 //! sum makes a scalar of them.
 
 mod labels;

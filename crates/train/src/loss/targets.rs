@@ -35,7 +35,7 @@ pub fn huber_each(x: &Tensor, target: &Tensor, delta: f32) -> Result<Tensor> {
     Ok(a.mul(&d.sub(&a.mul_scalar(0.5)?)?)?)
 }
 
-/// −ln softmax(z)_y, the mean over rows. Shapes: logits [n, c], labels (u32) [n]. Labels that come from the host are
+/// −ln softmax(z)_y, the mean over rows. Shapes: logits [n, c], labels (u32) `[n]`. Labels that come from the host are
 /// checked by [`super::Labels`]; a label on the device that names no class makes its row NaN.
 ///
 /// ```
@@ -58,7 +58,7 @@ pub fn cross_entropy_smoothed(logits: &Tensor, labels: &Tensor, smoothing: f32) 
     mean(&cross_entropy_rows(logits, labels, smoothing)?)
 }
 
-/// Cross-entropy of each row against (1 − s)·one-hot + s/c. Shapes: logits [n, c], labels (u32) [n] → [n]. Fails unless
+/// Cross-entropy of each row against (1 − s)·one-hot + s/c. Shapes: logits [n, c], labels (u32) `[n]` → `[n]`. Fails unless
 /// s lies in [0, 1].
 pub fn cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f32) -> Result<Tensor> {
     let [n, c] = rows_of("cross_entropy", logits)?;
@@ -101,7 +101,7 @@ pub fn kl_div(log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
     mean(&kl_div_rows(log_p, target)?)
 }
 
-/// Σ_k t_k (ln t_k − x_k) of each row, with 0 ln 0 = 0. Shapes: both [n, c] → [n].
+/// Σ_k t_k (ln t_k − x_k) of each row, with 0 ln 0 = 0. Shapes: both [n, c] → `[n]`.
 pub fn kl_div_rows(log_p: &Tensor, target: &Tensor) -> Result<Tensor> {
     rows_of("kl_div", log_p)?;
     require_same("kl_div", log_p, target)?;

@@ -7,7 +7,7 @@ use crate::error::{InLayer, Result};
 use crate::layer::{Init, Layer, Pass, Start, join};
 use crate::params::{Kind, Params};
 
-/// y = W ∗ x + b over images. Shapes: x [n, inputs, h, w], W [outputs, inputs/groups, kh, kw], b [outputs] →
+/// y = W ∗ x + b over images. Shapes: x [n, inputs, h, w], W [outputs, inputs/groups, kh, kw], b `[outputs]` →
 /// [n, outputs, h', w']. Paths: `weight`, `bias`.
 #[derive(Clone, Debug)]
 pub struct Conv2d {

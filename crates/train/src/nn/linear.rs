@@ -7,7 +7,7 @@ use crate::error::{InLayer, Result};
 use crate::layer::{Init, Layer, Pass, Start, join};
 use crate::params::{Kind, Params};
 
-/// y = x·Wᵀ + b. Shapes: x [.., inputs], W [outputs, inputs], b [outputs] → [.., outputs]. Paths: `weight`, `bias`.
+/// y = x·Wᵀ + b. Shapes: x [.., inputs], W [outputs, inputs], b `[outputs]` → [.., outputs]. Paths: `weight`, `bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
     path: String,

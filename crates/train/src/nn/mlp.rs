@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::layer::{Init, Layer, Pass, join};
 use crate::params::Params;
 
-/// Linear layers `fc1`, `fc2`, .. with [normalization `norm1`, ..], activation and [dropout] between them:
+/// Linear layers `fc1`, `fc2`, .., between them an activation and, if asked for, normalizations `norm1`, .. and dropout:
 /// [.., inputs] → [.., outputs].
 #[derive(Clone, Debug)]
 pub struct Mlp {

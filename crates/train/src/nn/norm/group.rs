@@ -30,7 +30,7 @@ impl GroupNorm {
     }
 
     fn normalize(&self, params: &Params, x: &Tensor) -> Result<Tensor> {
-        if self.groups == 0 || self.channels % self.groups != 0 {
+        if self.groups == 0 || !self.channels.is_multiple_of(self.groups) {
             let expected = format!("a divisor of {} channels", self.channels);
             return Err(TensorError::argument("group_norm", "groups", expected, self.groups).into());
         }
