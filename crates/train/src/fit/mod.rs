@@ -1,10 +1,12 @@
-//! The training loop: a compiled step, progress, history, convergence, early stop.
+//! The training loop: a compiled step, progress, history, convergence, early stop; and least squares in closed form to
+//! compare with.
 
 mod convergence;
 #[expect(clippy::module_inception, reason = "the loop is what the module is named for")]
 mod fit;
 mod history;
 mod progress;
+pub mod regression;
 mod stop;
 mod training;
 
