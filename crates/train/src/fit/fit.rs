@@ -118,7 +118,7 @@ impl<B: Tree + 'static> Fit<B> {
         self
     }
 
-    /// Loss and gradient norm are read every `steps` steps, and at the last of each epoch; 10 if not said. Each look
+    /// Loss and gradient norm are read every `steps` steps and at the last one; 10 if not said. Each look
     /// waits for the device.
     #[must_use]
     pub fn check_every(mut self, steps: u64) -> Self {
@@ -243,7 +243,7 @@ impl<B: Tree + 'static> Fit<B> {
                 let step = run.step;
                 run.step += 1;
                 shown.step(run.step);
-                if step % self.check_every == 0 || run.step % per_epoch == 0 {
+                if step % self.check_every == 0 || run.step == end {
                     let (loss, gradient) = (f64::from(loss.item()?), f64::from(length.item()?));
                     run.look(Point { step, epoch, loss, gradient, rate: rate.into() });
                     message = format!("loss {loss:.4}");
