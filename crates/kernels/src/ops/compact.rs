@@ -68,3 +68,31 @@ impl Kernel for Compact {
         Ok(vec![is_kept.select(&order, &end)?, count])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order, Values};
+    let build = |x: &[Tensor]| compact(&x[0]).map(|(list, count)| vec![list, count]);
+    let mut cases = Vec::new();
+    for n in [1, 2, 3, 7, 255, 256, 257, 1025] {
+        for p in [0.0, 0.4, 1.0] {
+            let mask = Input::new(&[n], Values::Bool(p));
+            cases.push(Case::new(format!("{n}, share {p}"), [mask], build).order(Order::None));
+        }
+    }
+    cases.push(Case::new("words", [Input::index(&[33], 3)], build).order(Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("rank", &["compact", "rank 1"], |d| compact(&Tensor::full_u32(d, &[2, 2], 0)?).map(|(y, _)| y)),
+        Reject::new("numbers", &["compact", "bool or u32", "f32"], |d| {
+            compact(&Tensor::zeros(d, &[2])?).map(|(y, _)| y)
+        }),
+    ]
+}

@@ -70,3 +70,33 @@ impl Kernel for Cumsum {
         Ok(vec![record_one(*self, &[&cx.leading(0)?])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Tolerance};
+    let mut cases = Vec::new();
+    for reverse in [false, true] {
+        for dims in [&[1][..], &[2, 3], &[3, 2, 7], &[2, 255], &[3, 257], &[1, 1025]] {
+            let build = move |x: &[Tensor]| Ok(vec![record_one(Cumsum { reverse }, &[&x[0]])?]);
+            let name = format!("{dims:?}{}", if reverse { ", reverse" } else { "" });
+            let tolerance = Tolerance::sum(dims[dims.len() - 1]);
+            cases.push(Case::new(name, [Input::normal(dims)], build).tolerance(tolerance));
+        }
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("a scalar", &["cumsum", "axis"], |d| {
+            record_one(Cumsum { reverse: false }, &[&Tensor::zeros(d, &[])?])
+        }),
+        Reject::new("words", &["cumsum", "f32", "u32"], |d| {
+            record_one(Cumsum { reverse: false }, &[&Tensor::full_u32(d, &[2], 0)?])
+        }),
+    ]
+}

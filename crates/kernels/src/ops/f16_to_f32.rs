@@ -41,3 +41,23 @@ impl Kernel for F16ToF32 {
         Ok(vec![record_one(*self, &[&cx.leading(0)?])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order};
+    let build = |x: &[Tensor]| Ok(vec![record_one(F16ToF32, &[&record_one(ToF16, &[&x[0]])?])?]);
+    let sizes = [&[1][..], &[2], &[3, 5], &[2, 257], &[1025]];
+    // There and back is a staircase: no difference quotient to compare a gradient with.
+    let case = |dims: &[usize]| Case::new(format!("{dims:?}"), [Input::normal(dims)], build).order(Order::None);
+    sizes.map(case).into()
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![Reject::new("single precision", &["f16_to_f32", "f16", "f32"], |d| {
+        record_one(F16ToF32, &[&Tensor::zeros(d, &[2])?])
+    })]
+}

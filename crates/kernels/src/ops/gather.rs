@@ -116,3 +116,41 @@ impl Kernel for Gather {
         Ok(vec![record_one(Gather { axis: self.axis + 1 }, &[&cx.leading(0)?, &cx.leading(1)?])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order};
+    let mut cases = Vec::new();
+    let rows = [(&[7][..], &[5][..], 0), (&[3, 5], &[3, 7], 1), (&[5, 3], &[2, 3], 0), (&[2, 5, 3], &[2, 7, 3], 1)];
+    for (x, index, axis) in rows.into_iter().chain([(&[3, 257][..], &[3, 31][..], 1), (&[1025], &[1], 0)]) {
+        let below = x[axis] as u32;
+        let build = move |t: &[Tensor]| Ok(vec![gather(&t[0], axis as isize, &t[1])?]);
+        let name = format!("{x:?} at {index:?} along {axis}");
+        // What is picked keeps its bits.
+        cases.push(Case::new(name, [Input::normal(x), Input::index(index, below)], build));
+        let name = format!("{x:?} at {index:?} along {axis}, beyond it and of words");
+        let inputs = [Input::normal(x), Input::index(x, 1 << 30), Input::index(index, below + 2)];
+        let build =
+            move |t: &[Tensor]| Ok(vec![gather(&t[0], axis as isize, &t[2])?, gather(&t[1], axis as isize, &t[2])?]);
+        cases.push(Case::new(name, inputs, build).order(Order::None));
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("axis", &["gather", "axis 2", "rank 2"], |d| {
+            gather(&Tensor::zeros(d, &[2, 3])?, 2, &Tensor::full_u32(d, &[2, 1], 0)?)
+        }),
+        Reject::new("other sizes", &["gather", "[2, 3]", "[3, 1]"], |d| {
+            gather(&Tensor::zeros(d, &[2, 3])?, 1, &Tensor::full_u32(d, &[3, 1], 0)?)
+        }),
+        Reject::new("indices that are no integers", &["gather", "u32 or i32", "f32"], |d| {
+            gather(&Tensor::zeros(d, &[2])?, 0, &Tensor::zeros(d, &[2])?)
+        }),
+    ]
+}

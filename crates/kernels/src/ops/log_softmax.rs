@@ -60,3 +60,48 @@ fn row<R: Real>(x: &[R], y: &mut [R]) {
         *y = x - peak - shift;
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Tolerance, Values};
+    let op = |x: &[Tensor]| Ok(vec![record_one(LogSoftmax, &[&x[0]])?]);
+    let mut cases = Vec::new();
+    for dims in [&[1][..], &[2, 3], &[3, 2, 7], &[2, 255], &[3, 257], &[1, 1025]] {
+        let n = dims[dims.len() - 1];
+        // Two subtractions of numbers up to twice the largest, and a logarithm of a sum with n roundings.
+        let tolerance = |far: f64| Tolerance { k: 1.0, depth: n as f64 + far, scale: crate::testkit::Scale::Largest };
+        let case = Case::new(format!("normal {dims:?}"), [Input::normal(dims)], op);
+        let case = if n == 1 { case.order(crate::testkit::Order::None) } else { case };
+        cases.push(case.tolerance(tolerance(16.0)).gpu_tolerance(tolerance(64.0)));
+        let wide = Case::new(format!("wide {dims:?}"), [Input::uniform(dims, -40.0, 40.0)], op);
+        // Most of it is flat there: nothing to differentiate.
+        let wide = wide.order(crate::testkit::Order::None);
+        cases.push(wide.tolerance(tolerance(16.0)).gpu_tolerance(tolerance(64.0)));
+    }
+    let flat = Case::new("constant", [Input::new(&[3, 5], Values::Constant(3.0))], op);
+    cases.push(flat.tolerance(Tolerance { k: 1.0, depth: 8.0, scale: crate::testkit::Scale::Largest }));
+    let list = vec![f32::NEG_INFINITY, 0.0, 1.0, 2.0, f32::NAN, 1.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+    let edges = Case::new("infinite and NaN rows", [Input::new(&[4, 2], Values::List(list))], op).cpu_only();
+    cases.push(edges.order(crate::testkit::Order::None).tolerance(Tolerance {
+        k: 1.0,
+        depth: 16.0,
+        scale: crate::testkit::Scale::Largest,
+    }));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("a scalar", &["log_softmax", "last axis"], |d| record_one(LogSoftmax, &[&Tensor::zeros(d, &[])?])),
+        Reject::new("an empty row", &["log_softmax", "[2, 0]"], |d| {
+            record_one(LogSoftmax, &[&Tensor::zeros(d, &[2, 0])?])
+        }),
+        Reject::new("words", &["log_softmax", "f32", "u32"], |d| {
+            record_one(LogSoftmax, &[&Tensor::full_u32(d, &[2], 1)?])
+        }),
+    ]
+}

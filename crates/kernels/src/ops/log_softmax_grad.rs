@@ -57,3 +57,35 @@ fn row<R: Real>(y: &[R], dy: &[R], dx: &mut [R]) {
         *dx = dy - y.exp() * total;
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Scale, Tolerance};
+    let op = |x: &[Tensor]| Ok(vec![record_one(LogSoftmaxGrad, &[&x[0], &x[1]])?]);
+    let mut cases = Vec::new();
+    for dims in [&[1][..], &[2, 3], &[3, 2, 7], &[2, 257], &[1, 1025]] {
+        let n = dims[dims.len() - 1];
+        // With one term the difference cancels: what counts is then the size of dy.
+        let scale = if n == 1 { Scale::Fixed(4.0) } else { Scale::Largest };
+        // A sum of n terms, an exponential (3 + 2·4 ulp on a GPU), a product and a difference.
+        let tolerance = Tolerance { k: 1.0, depth: n as f64 + 32.0, scale };
+        let y = Input::uniform(dims, -4.0, 0.0);
+        cases.push(Case::new(format!("{dims:?}"), [y, Input::normal(dims)], op).tolerance(tolerance));
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("shapes differ", &["log_softmax_grad", "[2, 3]", "[3, 2]"], |d| {
+            record_one(LogSoftmaxGrad, &[&Tensor::zeros(d, &[2, 3])?, &Tensor::zeros(d, &[3, 2])?])
+        }),
+        Reject::new("words", &["log_softmax_grad", "f32", "u32"], |d| {
+            record_one(LogSoftmaxGrad, &[&Tensor::full_u32(d, &[2], 1)?, &Tensor::zeros(d, &[2])?])
+        }),
+    ]
+}

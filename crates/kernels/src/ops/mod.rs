@@ -1,6 +1,9 @@
-//! The ops, a file each: formula, shape rule, reference, CPU kernel, launch, gradient, batching rule, cases.
+//! The ops, a file each: formula, shape rule, reference, CPU kernel, launch, gradient, batching rule, cases. The step
+//! rules of optimizers have a folder of their own, [`crate::step`].
 
 use crate::registry::Entry;
+#[cfg(feature = "testkit")]
+use crate::step::{adagrad, adam, lion, rmsprop, sgd};
 
 // Outside the macro, so that rustfmt finds the files; a test compares the folder with the list.
 pub mod avg_pool2d;
@@ -39,7 +42,26 @@ macro_rules! ops {
 
 ops! {
     avg_pool2d,
+    compact,
     conv2d,
+    cumsum,
+    f16_to_f32,
+    gather,
+    log_softmax,
+    log_softmax_grad,
     matmul,
     max_pool2d,
+    poisson,
+    scatter_add,
+    softmax,
+    softmax_grad,
+    sort,
+    take,
+    take_grad,
+    to_f16,
+    adagrad,
+    adam,
+    lion,
+    rmsprop,
+    sgd,
 }

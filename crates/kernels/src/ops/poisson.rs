@@ -151,3 +151,39 @@ impl Kernel for Poisson {
         Ok(vec![record_one(*self, &[&cx.leading(0)?, &keys])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order, Values};
+    let build = |x: &[Tensor]| Ok(vec![record_one(Poisson, &[&x[0], &x[1]])?]);
+    let mut cases = Vec::new();
+    for (dims, low, high) in [(&[1][..], 0.0, 1.0), (&[33], 0.0, 9.0), (&[3, 5, 7], 0.0, 40.0), (&[1025], 10.0, 500.0)]
+    {
+        let inputs = [Input::uniform(dims, low, high), Input::index(&[2], u32::MAX)];
+        cases.push(Case::new(format!("{dims:?} from {low} to {high}"), inputs, build).order(Order::None));
+    }
+    let inputs = [Input::uniform(&[5, 3], 0.0, 40.0), Input::index(&[5, 2], u32::MAX)];
+    cases.push(Case::new("a key of each row", inputs, build).order(Order::None));
+    let odd = vec![0.0, -1.0, f32::NAN, f32::INFINITY, 9.999, 10.0, 1e6];
+    let odd = [Input::new(&[7], Values::List(odd)), Input::index(&[2], u32::MAX)];
+    cases.push(Case::new("rates that are none", odd, build).order(Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("no key", &["poisson", "key [2]", "[3]"], |d| {
+            record_one(Poisson, &[&Tensor::zeros(d, &[4])?, &Tensor::full_u32(d, &[3], 0)?])
+        }),
+        Reject::new("too many keys", &["poisson", "4 elements", "3 keys"], |d| {
+            record_one(Poisson, &[&Tensor::zeros(d, &[4])?, &Tensor::full_u32(d, &[3, 2], 0)?])
+        }),
+        Reject::new("words for rates", &["poisson", "f32", "u32"], |d| {
+            record_one(Poisson, &[&Tensor::full_u32(d, &[4], 1)?, &Tensor::full_u32(d, &[2], 0)?])
+        }),
+    ]
+}

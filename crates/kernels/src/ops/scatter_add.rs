@@ -80,3 +80,41 @@ impl Kernel for ScatterAdd {
         Ok(vec![record_one(op, &[&cx.leading(0)?, &cx.leading(1)?])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Tolerance};
+    let mut cases = Vec::new();
+    let rows = [(&[7][..], &[5][..], 0), (&[3, 5], &[3, 7], 1), (&[5, 3], &[31, 3], 0), (&[2, 5, 3], &[2, 7, 3], 1)];
+    for (to, index, axis) in rows.into_iter().chain([(&[3, 2][..], &[3, 257][..], 1), (&[257], &[2], 0)]) {
+        for (beyond, what) in [(0, ""), (3, ", some beyond it")] {
+            let build = move |t: &[Tensor]| Ok(vec![scatter_add(&t[0], axis as isize, &t[1], &t[2])?]);
+            let below = to[axis] as u32 + beyond;
+            let inputs = [Input::normal(to), Input::index(index, below), Input::normal(index)];
+            let case = Case::new(format!("{index:?} into {to:?} along {axis}{what}"), inputs, build);
+            cases.push(case.tolerance(Tolerance::sum(index[axis] + 1)));
+        }
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("values unlike the index", &["scatter_add", "[2]", "[3]"], |d| {
+            let index = Tensor::full_u32(d, &[2], 0)?;
+            scatter_add(&Tensor::zeros(d, &[4])?, 0, &index, &Tensor::zeros(d, &[3])?)
+        }),
+        Reject::new("other sizes", &["scatter_add", "[2, 3]", "[1, 3]"], |d| {
+            let index = Tensor::full_u32(d, &[1, 3], 0)?;
+            scatter_add(&Tensor::zeros(d, &[2, 3])?, 1, &index, &Tensor::zeros(d, &[1, 3])?)
+        }),
+        Reject::new("words", &["scatter_add", "f32", "u32"], |d| {
+            let words = Tensor::full_u32(d, &[2], 0)?;
+            scatter_add(&Tensor::zeros(d, &[4])?, 0, &words, &words)
+        }),
+    ]
+}

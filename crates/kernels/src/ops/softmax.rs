@@ -69,3 +69,45 @@ fn row<R: Real>(x: &[R], y: &mut [R]) {
     }
     y.iter_mut().for_each(|y| *y /= total);
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Tolerance, Values};
+    let op = |x: &[Tensor]| Ok(vec![record_one(Softmax, &[&x[0]])?]);
+    let mut cases = Vec::new();
+    for dims in [&[1][..], &[2, 3], &[3, 2, 7], &[2, 255], &[3, 257], &[1, 1025]] {
+        let n = dims[dims.len() - 1];
+        // x − m is rounded, which moves exp by |x − m| units (8 here, 80 where wide), twice; the sum has n roundings. WGSL
+        // grants exp 3 + 2·|x − m| ulp.
+        let tolerance = |far: f64| Tolerance { k: 1.0, depth: n as f64 + far, scale: crate::testkit::Scale::Output };
+        let case = Case::new(format!("normal {dims:?}"), [Input::normal(dims)], op);
+        let case = if n == 1 { case.order(crate::testkit::Order::None) } else { case };
+        cases.push(case.tolerance(tolerance(24.0)).gpu_tolerance(tolerance(128.0)));
+        let wide = Case::new(format!("wide {dims:?}"), [Input::uniform(dims, -40.0, 40.0)], op);
+        // Most of it is flat there: nothing to differentiate.
+        let wide = wide.order(crate::testkit::Order::None);
+        cases.push(wide.tolerance(tolerance(180.0)).gpu_tolerance(tolerance(800.0)));
+    }
+    let flat = Case::new("constant", [Input::new(&[3, 5], Values::Constant(3.0))], op);
+    cases.push(flat.tolerance(Tolerance { k: 1.0, depth: 8.0, scale: crate::testkit::Scale::Output }));
+    let list = vec![f32::NEG_INFINITY, 0.0, 1.0, 2.0, f32::NAN, 1.0, f32::NEG_INFINITY, f32::NEG_INFINITY];
+    let edges = Case::new("infinite and NaN rows", [Input::new(&[4, 2], Values::List(list))], op).cpu_only();
+    cases.push(edges.order(crate::testkit::Order::None).tolerance(Tolerance {
+        k: 1.0,
+        depth: 16.0,
+        scale: crate::testkit::Scale::Output,
+    }));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("a scalar", &["softmax", "last axis"], |d| record_one(Softmax, &[&Tensor::zeros(d, &[])?])),
+        Reject::new("an empty row", &["softmax", "[2, 0]"], |d| record_one(Softmax, &[&Tensor::zeros(d, &[2, 0])?])),
+        Reject::new("words", &["softmax", "f32", "u32"], |d| record_one(Softmax, &[&Tensor::full_u32(d, &[2], 1)?])),
+    ]
+}

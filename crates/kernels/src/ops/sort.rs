@@ -106,3 +106,33 @@ impl Kernel for Sort {
         record(*self, &[&cx.leading(0)?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order, Values};
+    let mut cases = Vec::new();
+    for descending in [false, true] {
+        let name = |what: &str| format!("{what}{}", if descending { ", descending" } else { "" });
+        let build = move |x: &[Tensor]| sort(&x[0], descending).map(|(values, index)| vec![values, index]);
+        for dims in [&[1][..], &[2], &[3, 7], &[2, 3, 5], &[2, 257], &[1, 1025]] {
+            cases.push(Case::new(name(&format!("{dims:?}")), [Input::distinct(dims)], build));
+        }
+        let ties = Input::new(&[2, 300], Values::List(vec![1.0, 0.0, 2.0, -0.0, 1.0, -3.0, 0.0]));
+        cases.push(Case::new(name("ties and zeros of both signs"), [ties], build).order(Order::None));
+        let odd = vec![1.0, f32::NAN, f32::INFINITY, -2.0, f32::NEG_INFINITY, -f32::NAN, 5.0];
+        let odd = Case::new(name("NaN and infinities"), [Input::new(&[3, 7], Values::List(odd))], build);
+        cases.push(odd.order(Order::None));
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("a scalar", &["sort", "axis"], |d| sort(&Tensor::zeros(d, &[])?, false).map(|(y, _)| y)),
+        Reject::new("words", &["sort", "f32", "u32"], |d| sort(&Tensor::full_u32(d, &[2], 0)?, false).map(|(y, _)| y)),
+    ]
+}

@@ -150,3 +150,45 @@ pub(crate) fn whole(cx: &BatchCx<'_>, i: usize, rank: usize, inner: usize) -> Re
     let merged: Vec<usize> = std::iter::once(cx.n * inner).chain(entry.iter().copied()).collect();
     x.expand(&wide)?.reshape(&merged)
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Order};
+    let mut cases = Vec::new();
+    for (table, index) in [(&[1, 1][..], &[1][..]), (&[5, 3], &[7]), (&[7, 2, 3], &[2, 5]), (&[33, 257], &[3])] {
+        let (below, name) = (table[0] as u32, format!("{table:?} at {index:?}"));
+        let build = |t: &[Tensor]| Ok(vec![take(&t[0], &t[1])?]);
+        // What is taken keeps its bits.
+        cases.push(Case::new(name.clone(), [Input::normal(table), Input::index(index, below)], build));
+        let inputs = [Input::normal(table), Input::index(index, below + 2)];
+        cases.push(Case::new(format!("{name}, some beyond"), inputs, build).order(Order::None));
+    }
+    // A map inside: either input has an axis of its own before the harness adds one.
+    let build = |t: &[Tensor]| {
+        let (table, index) = (t[0].clone(), t[1].clone());
+        let by_index = acclimate_tensor::vmap(|i: Tensor| take(&table, &i), index.clone())?;
+        let first = index.narrow(0, 0, 1)?.squeeze(0)?;
+        let by_table = acclimate_tensor::vmap(|w: Tensor| take(&w, &first), t[2].clone())?;
+        let by_both = acclimate_tensor::vmap(|(w, i): (Tensor, Tensor)| take(&w, &i), (t[2].clone(), index))?;
+        Ok(vec![by_index, by_table, by_both])
+    };
+    let inputs = [Input::normal(&[5, 3]), Input::index(&[2, 7], 5), Input::normal(&[2, 5, 3])];
+    cases.push(Case::new("a map inside", inputs, build));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("no rows", &["take", "table"], |d| take(&Tensor::zeros(d, &[])?, &Tensor::full_u32(d, &[2], 0)?)),
+        Reject::new("indices that are no integers", &["take", "u32 or i32", "f32"], |d| {
+            take(&Tensor::zeros(d, &[2, 2])?, &Tensor::zeros(d, &[2])?)
+        }),
+        Reject::new("batches differ", &["take", "[2, 4, 3]", "[3, 5]"], |d| {
+            record_one(Take, &[&Tensor::zeros(d, &[2, 4, 3])?, &Tensor::full_u32(d, &[3, 5], 0)?])
+        }),
+    ]
+}

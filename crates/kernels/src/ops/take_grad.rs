@@ -86,3 +86,40 @@ impl Kernel for TakeGrad {
         Ok(vec![record_one(*self, &[&dy, cx.raw(1)])?])
     }
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use crate::testkit::{Case, Input, Tolerance};
+    let op = |n_rows: usize| move |t: &[Tensor]| Ok(vec![record_one(TakeGrad { n_rows }, &[&t[0], &t[1]])?]);
+    let mut cases = Vec::new();
+    for (m, w, n_rows) in [(1, 1, 1), (7, 3, 5), (257, 2, 3), (3, 257, 2), (300, 1, 31)] {
+        for (beyond, what) in [(0, ""), (3, ", some beyond")] {
+            if m == 1 && beyond > 0 {
+                continue; // All of it beyond has no gradient.
+            }
+            let inputs = [Input::normal(&[m, w]), Input::index(&[m], n_rows as u32 + beyond)];
+            let case = Case::new(format!("{m} rows of {w} into {n_rows}{what}"), inputs, op(n_rows));
+            cases.push(case.tolerance(Tolerance::sum(m)));
+        }
+    }
+    for index in [&[7][..], &[2, 7]] {
+        let inputs = [Input::normal(&[2, 7, 3]), Input::index(index, 5)];
+        cases.push(Case::new(format!("a batch, index {index:?}"), inputs, op(5)).tolerance(Tolerance::sum(7)));
+    }
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    use crate::testkit::Reject;
+    vec![
+        Reject::new("sizes differ", &["take_grad", "[4, 3]", "[5]"], |d| {
+            record_one(TakeGrad { n_rows: 2 }, &[&Tensor::zeros(d, &[4, 3])?, &Tensor::full_u32(d, &[5], 0)?])
+        }),
+        Reject::new("indices that are no integers", &["take_grad", "u32", "f32"], |d| {
+            record_one(TakeGrad { n_rows: 2 }, &[&Tensor::zeros(d, &[4, 3])?, &Tensor::zeros(d, &[4])?])
+        }),
+    ]
+}

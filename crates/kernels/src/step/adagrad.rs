@@ -108,3 +108,29 @@ pub fn adagrad(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     super::apply(&config, theta, grad, states, rate, step)
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use super::case;
+
+    let config = AdagradConfig { rate_decay: 0.1, weight_decay: 0.1, ..AdagradConfig::default() };
+    let mut cases = Vec::new();
+    for (n, slots) in [(1, 1), (7, 1), (6, 3), (257, 1), (1025, 5)] {
+        cases.push(case("decaying", config, n, slots, 5.0, &[(0.5, 2.0)]));
+    }
+    cases.push(case("several stretches", config, 20_000, 1, 2.0, &[(0.5, 2.0)]).order(crate::testkit::Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    let mut rows = super::common_rejects!(AdagradConfig::default());
+    rows.extend([crate::testkit::Reject::new("eps", &["adagrad", "eps", "-1"], |d| {
+        let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+        let config = AdagradConfig { eps: -1.0, ..AdagradConfig::default() };
+        Ok(adagrad(&x, &x, &super::init(&config, &x)?, &one, &one, config)?.0)
+    })]);
+    rows
+}

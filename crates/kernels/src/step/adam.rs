@@ -144,3 +144,41 @@ pub fn adam(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     super::apply(&config, theta, grad, states, rate, step)
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use super::case;
+
+    let adam = AdamConfig { weight_decay: 0.1, ..AdamConfig::default() };
+    let adamw = AdamConfig { decoupled: true, ..adam };
+    let (m, v) = ((-1.0, 1.0), (0.5, 2.0));
+    let mut cases = Vec::new();
+    for (n, slots) in [(1, 1), (7, 1), (6, 3), (257, 1), (1025, 5)] {
+        for step in [1.0, 30.0] {
+            cases.push(case(&format!("step {step}"), adam, n, slots, step, &[m, v]));
+            cases.push(case(&format!("AdamW, step {step}"), adamw, n, slots, step, &[m, v]));
+            let peak = AdamConfig { amsgrad: true, ..adam };
+            // Apart, so that no maximum is near its kink: kept, then replaced.
+            cases.push(case(&format!("AMSGrad keeps, step {step}"), peak, n, slots, step, &[m, v, (3.0, 4.0)]));
+        }
+    }
+    let peak = AdamConfig { amsgrad: true, ..adamw };
+    let replaced = case("AMSGrad replaces", peak, 33, 1, 3.0, &[m, v, (0.1, 0.3)]);
+    // What is replaced has no gradient.
+    cases.push(replaced.order(crate::testkit::Order::None));
+    cases.push(case("several stretches", adam, 20_000, 1, 2.0, &[m, v]).order(crate::testkit::Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    let mut rows = super::common_rejects!(AdamConfig::default());
+    rows.extend([crate::testkit::Reject::new("beta 1", &["adam", "beta2", "below 1"], |d| {
+        let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+        let config = AdamConfig { beta2: 1.0, ..AdamConfig::default() };
+        Ok(adam(&x, &x, &super::init(&config, &x)?, &one, &one, config)?.0)
+    })]);
+    rows
+}

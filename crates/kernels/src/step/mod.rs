@@ -8,11 +8,11 @@
 //! s divides n: element i then uses rate and step number ⌊i / (n/s)⌋, so that s slots flattened into [s·n] each have
 //! their own. `step` counts from 1.
 
-mod adagrad;
-mod adam;
-mod lion;
-mod rmsprop;
-mod sgd;
+pub(crate) mod adagrad;
+pub(crate) mod adam;
+pub(crate) mod lion;
+pub(crate) mod rmsprop;
+pub(crate) mod sgd;
 
 use std::fmt::Debug;
 use std::hash::Hash;
@@ -288,3 +288,55 @@ macro_rules! by_bits {
     };
 }
 use by_bits;
+
+/// A case of a rule: parameters, gradient, states drawn between two bounds, and a rate; the step number is a constant.
+#[cfg(feature = "testkit")]
+fn case<R: Rule>(
+    name: &str,
+    rule: R,
+    n: usize,
+    slots: usize,
+    step: f32,
+    states: &[(f32, f32)],
+) -> crate::testkit::Case {
+    use crate::testkit::{Case, Input, Scale, Tolerance};
+    let n_states = states.len();
+    let mut inputs = vec![Input::normal(&[n]), Input::normal(&[n]), Input::uniform(&[slots], 0.01, 0.1)];
+    inputs.extend(states.iter().map(|&(low, high)| Input::uniform(&[n], low, high)));
+    let build = move |x: &[Tensor]| {
+        let step = Tensor::full(x[0].device(), &[1], step)?;
+        let (theta, states) = apply(&rule, &x[0], &x[1], &x[3..3 + n_states], &x[2], &step)?;
+        Ok(std::iter::once(theta).chain(states).collect())
+    };
+    // A chain of a dozen operations of half an ulp each; WGSL grants quotients and roots 2.5, exponentials more.
+    let tolerance = |depth| Tolerance { k: 1.0, depth, scale: Scale::Largest };
+    let name = format!("{name}, {n} in {slots}");
+    Case::new(name, inputs, build).tolerance(tolerance(16.0)).gpu_tolerance(tolerance(48.0))
+}
+
+/// Rows that every rule refuses. `rule` has `n` states.
+#[cfg(feature = "testkit")]
+macro_rules! common_rejects {
+    ($rule:expr) => {{
+        use crate::testkit::Reject;
+        use acclimate_tensor::Tensor;
+        vec![
+            Reject::new("a gradient of another shape", &["[6]", "[5]"], |d| {
+                let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+                let states = crate::step::init(&$rule, &x)?;
+                Ok(crate::step::apply(&$rule, &x, &Tensor::zeros(d, &[5])?, &states, &one, &one)?.0)
+            }),
+            Reject::new("rates that do not divide the parameters", &["6 parameters", "[4]"], |d| {
+                let (x, rate) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[4])?);
+                let states = crate::step::init(&$rule, &x)?;
+                Ok(crate::step::apply(&$rule, &x, &x, &states, &rate, &rate)?.0)
+            }),
+            Reject::new("a state too many", &["state tensors", "4"], |d| {
+                let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+                Ok(crate::step::apply(&$rule, &x, &x, &[x.clone(), x.clone(), x.clone(), x.clone()], &one, &one)?.0)
+            }),
+        ]
+    }};
+}
+#[cfg(feature = "testkit")]
+use common_rejects;

@@ -142,3 +142,34 @@ pub fn rmsprop(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     super::apply(&config, theta, grad, states, rate, step)
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use super::case;
+
+    let plain = RmsPropConfig { weight_decay: 0.1, ..RmsPropConfig::default() };
+    let (s, a, u) = ((1.0, 2.0), (-0.5, 0.5), (-1.0, 1.0));
+    let mut cases = Vec::new();
+    for (n, slots) in [(1, 1), (7, 1), (6, 3), (257, 1), (1025, 5)] {
+        cases.push(case("plain", plain, n, slots, 2.0, &[s]));
+        cases.push(case("momentum", RmsPropConfig { momentum: 0.9, ..plain }, n, slots, 2.0, &[s, u]));
+        cases.push(case("centered", RmsPropConfig { centered: true, ..plain }, n, slots, 2.0, &[s, a]));
+        let both = RmsPropConfig { centered: true, momentum: 0.9, ..plain };
+        cases.push(case("centered with momentum", both, n, slots, 2.0, &[s, a, u]));
+    }
+    cases.push(case("several stretches", plain, 20_000, 1, 2.0, &[s]).order(crate::testkit::Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    let mut rows = super::common_rejects!(RmsPropConfig::default());
+    rows.extend([crate::testkit::Reject::new("alpha", &["rmsprop", "alpha", "NaN"], |d| {
+        let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+        let config = RmsPropConfig { alpha: f64::NAN, ..RmsPropConfig::default() };
+        Ok(rmsprop(&x, &x, &super::init(&config, &x)?, &one, &one, config)?.0)
+    })]);
+    rows
+}

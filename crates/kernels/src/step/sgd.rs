@@ -106,3 +106,36 @@ pub fn sgd(
 ) -> Result<(Tensor, Vec<Tensor>)> {
     super::apply(&config, theta, grad, states, rate, step)
 }
+
+/// What the harness tries.
+#[cfg(feature = "testkit")]
+pub fn cases() -> Vec<crate::testkit::Case> {
+    use super::case;
+
+    let plain = SgdConfig { weight_decay: 0.1, ..SgdConfig::default() };
+    let heavy = SgdConfig { momentum: 0.9, dampening: 0.25, ..plain };
+    let ahead = SgdConfig { momentum: 0.9, nesterov: true, ..plain };
+    let state = [(-1.0, 1.0)];
+    let mut cases = Vec::new();
+    for (n, slots) in [(1, 1), (7, 1), (6, 3), (257, 1), (1025, 5)] {
+        cases.push(case("plain", plain, n, slots, 2.0, &[]));
+        cases.push(case("momentum", heavy, n, slots, 2.0, &state));
+        cases.push(case("nesterov", ahead, n, slots, 2.0, &state));
+    }
+    // The first step forgets what stands in the buffer, so no gradient reaches it.
+    cases.push(case("first step", heavy, 7, 1, 1.0, &state).order(crate::testkit::Order::None));
+    cases.push(case("several stretches", heavy, 20_000, 1, 2.0, &state).order(crate::testkit::Order::None));
+    cases
+}
+
+/// What must be refused.
+#[cfg(feature = "testkit")]
+pub fn rejects() -> Vec<crate::testkit::Reject> {
+    let mut rows = super::common_rejects!(SgdConfig::default());
+    rows.extend([crate::testkit::Reject::new("Nesterov without momentum", &["sgd", "momentum", "Nesterov"], |d| {
+        let (x, one) = (Tensor::zeros(d, &[6])?, Tensor::ones(d, &[1])?);
+        let config = SgdConfig { nesterov: true, ..SgdConfig::default() };
+        Ok(sgd(&x, &x, &[], &one, &one, config)?.0)
+    })]);
+    rows
+}
