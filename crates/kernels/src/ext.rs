@@ -52,90 +52,212 @@ pub trait TensorOps {
     // -- composites -------------------------------------------------------------------------------------------------
 
     /// Mean over axes (all, if none are named), which go away.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.mean(&[1])?.to_vec::<f32>()?, [2.0, 4.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn mean(&self, axes: &[isize]) -> Result<Tensor> {
         composite::mean(self.tensor(), axes)
     }
 
     /// Mean over axes, which stay with size 1.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.mean_keep(&[0])?.dims(), [1, 2]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn mean_keep(&self, axes: &[isize]) -> Result<Tensor> {
         composite::mean_keep(self.tensor(), axes)
     }
 
     /// Variance over axes: squared deviations over n − correction.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.var(&[1], 0.0)?.to_vec::<f32>()?, [1.0, 4.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn var(&self, axes: &[isize], correction: f32) -> Result<Tensor> {
         composite::var(self.tensor(), axes, correction)
     }
 
     /// As `var`; the axes stay with size 1.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.var_keep(&[1], 1.0)?.to_vec::<f32>()?, [2.0, 8.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn var_keep(&self, axes: &[isize], correction: f32) -> Result<Tensor> {
         composite::var_keep(self.tensor(), axes, correction)
     }
 
     /// Position (u32) of the first largest element along an axis; NaN counts as the largest.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.argmax(1)?.to_vec::<u32>()?, [1, 1]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn argmax(&self, axis: isize) -> Result<Tensor> {
         composite::argmax(self.tensor(), axis)
     }
 
     /// Position (u32) of the first smallest element along an axis; NaN counts as the smallest.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert_eq!(x.argmin(0)?.to_vec::<u32>()?, [0, 0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn argmin(&self, axis: isize) -> Result<Tensor> {
         composite::argmin(self.tensor(), axis)
     }
 
     /// exp(x) / Σ exp(x) along an axis, stable.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// let y = x.softmax(1)?.sum(&[1])?.to_vec::<f32>()?;
+    /// assert!(y.iter().all(|y| (y - 1.0).abs() < 1e-6));
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn softmax(&self, axis: isize) -> Result<Tensor> {
         composite::softmax(self.tensor(), axis)
     }
 
     /// x − ln Σ exp(x) along an axis, stable.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// let y = x.log_softmax(1)?.to_vec::<f32>()?;
+    /// assert!((y[1] + 0.126928).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn log_softmax(&self, axis: isize) -> Result<Tensor> {
         composite::log_softmax(self.tensor(), axis)
     }
 
     /// ln Σ exp(x) along an axis, which goes away.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 3.0, 2.0, 6.0], &[2, 2])?;
+    /// assert!((x.logsumexp(1)?.to_vec::<f32>()?[0] - 3.126928).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn logsumexp(&self, axis: isize) -> Result<Tensor> {
         composite::logsumexp(self.tensor(), axis)
     }
 
     /// x·½(1 + erf(x/√2)).
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert!((x.gelu()?.to_vec::<f32>()?[0] + 0.158655).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn gelu(&self) -> Result<Tensor> {
         composite::gelu(self.tensor())
     }
 
     /// The approximation of `gelu` by tanh.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert!((x.gelu_tanh()?.to_vec::<f32>()?[0] + 0.158808).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn gelu_tanh(&self) -> Result<Tensor> {
         composite::gelu_tanh(self.tensor())
     }
 
     /// x·σ(x).
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert!((x.silu()?.to_vec::<f32>()?[0] + 0.268941).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn silu(&self) -> Result<Tensor> {
         composite::silu(self.tensor())
     }
 
     /// min(max(x, 0), 6).
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert_eq!(x.relu6()?.to_vec::<f32>()?, [0.0, 0.0, 6.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn relu6(&self) -> Result<Tensor> {
         composite::relu6(self.tensor())
     }
 
     /// ln(1 + eˣ), without overflow.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert!((x.softplus()?.to_vec::<f32>()?[1] - std::f32::consts::LN_2).abs() < 1e-6);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn softplus(&self) -> Result<Tensor> {
         composite::softplus(self.tensor())
     }
 
     /// min(max(x, low), high); NaN stays.
+    ///
+    /// ```
+    /// # use acclimate_kernels::TensorOps;
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[-1.0f32, 0.0, 8.0], &[3])?;
+    /// assert_eq!(x.clamp(-0.5, 2.0)?.to_vec::<f32>()?, [-0.5, 0.0, 2.0]);
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
     #[track_caller]
     fn clamp(&self, low: f32, high: f32) -> Result<Tensor> {
         composite::clamp(self.tensor(), low, high)

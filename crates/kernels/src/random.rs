@@ -191,7 +191,7 @@ pub fn uniform(key: &Key, dims: &[usize]) -> Result<Tensor> {
 /// use acclimate_kernels::random::{Key, normal};
 /// # fn main() -> Result<()> {
 /// let x = normal(&Key::new(&Device::cpu(), 7)?, &[10_000])?;
-/// assert!(x.square()?.sum(&[])?.item()? / 10_000.0 - 1.0 < 0.05);
+/// assert!((x.square()?.sum(&[])?.item()? / 10_000.0 - 1.0).abs() < 0.05);
 /// # Ok(()) }
 /// ```
 #[track_caller]

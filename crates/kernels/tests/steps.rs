@@ -1,4 +1,5 @@
 //! The step rules: PyTorch's traces, slots, gradients of a step, donation, rejects.
+#![allow(clippy::unwrap_used, clippy::panic)] // in the helpers of tests, too
 
 use acclimate_kernels::step::{self, AdagradConfig, AdamConfig, LionConfig, RmsPropConfig, Rule, SgdConfig};
 use acclimate_tensor::{Device, Error, Result, Tensor, compile, grad, oracle, vmap};

@@ -57,6 +57,14 @@ pub fn concat(parts: &[&Tensor], axis: isize) -> Result<Tensor> {
 /// ```
 #[track_caller]
 pub fn stack(parts: &[&Tensor], axis: usize) -> Result<Tensor> {
+    let Some(first) = parts.first() else { return Err(Error::shape("stack", "at least one tensor", "none")) };
+    if let Some(other) = parts.iter().find(|t| t.shape() != first.shape()) {
+        let expected = format!("tensors of one shape, {}", first.shape());
+        return Err(Error::shape("stack", expected, format!("shape {}", other.shape())));
+    }
+    if axis > first.rank() {
+        return Err(Error::Axis { op: "stack", axis: axis as isize, rank: first.rank() + 1 });
+    }
     let with_axis = parts.iter().map(|t| t.unsqueeze(axis)).collect::<Result<Vec<_>>>()?;
     concat(&with_axis.iter().collect::<Vec<_>>(), axis as isize)
 }

@@ -69,7 +69,7 @@ impl Rule for AdamConfig {
         let elements = part.theta.iter_mut().zip(part.grad).zip(m).zip(v);
         let moments = |x: &mut R, g: R, m: &mut R, v: &mut R| {
             let g = g + decay * *x;
-            *x = *x * shrink;
+            *x *= shrink;
             *m += rest1 * (g - *m);
             *v = beta2 * *v + rest2 * g * g;
         };
