@@ -91,6 +91,22 @@ pub enum Error {
         /// What the encoder said.
         source: png::EncodingError,
     },
+    /// An adaptation method that contradicts itself or does not fit the model.
+    #[error("method {method}: {what}; expected {expected}")]
+    Method {
+        /// The method's name.
+        method: String,
+        /// What is wrong.
+        what: String,
+        /// What would be right.
+        expected: String,
+    },
+    /// Computing failed.
+    #[error(transparent)]
+    Tensor(#[from] acclimate_tensor::Error),
+    /// The model or its parameters failed.
+    #[error(transparent)]
+    Train(#[from] acclimate_train::Error),
     /// A replay did not confirm every record.
     #[error("the receipts do not hold: {summary}")]
     ReplayFailed {

@@ -1,8 +1,22 @@
-//! acclimate-infer
+//! Inference-time optimization: sessions that adapt to each input, within guards, with receipts.
 #![forbid(unsafe_code)]
 
+pub mod adapt;
 pub mod error;
+pub mod evaluate;
 mod files;
 pub mod metrics;
+pub mod overlay;
 pub mod receipt;
 pub mod report;
+mod report_row;
+pub mod sensor;
+pub mod session;
+pub mod source;
+pub mod views;
+
+pub use adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
+pub use error::Error;
+pub use overlay::Overlay;
+pub use session::{Answered, Session};
+pub use source::SourceStatistics;

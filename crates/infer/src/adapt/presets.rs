@@ -1,0 +1,70 @@
+//! Known methods, each a value.
+
+use acclimate_train::Statistics;
+use acclimate_train::optim;
+
+use super::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
+use crate::views::Views;
+
+/// The source model, unchanged.
+pub fn frozen() -> Adaptation {
+    Adaptation::new("frozen", Objective::None)
+}
+
+/// The source model on the image stretched from its 5 to its 98 percentile: no model is asked, so this is the cheap
+/// baseline to beat.
+pub fn stretch() -> Adaptation {
+    Adaptation::new("stretch", Objective::None).prepare(Prepare::Stretch)
+}
+
+/// The batch's own normalization statistics (Nado et al. 2020; Schneider et al. 2020 with N = 0).
+pub fn statistics() -> Adaptation {
+    Adaptation::new("statistics", Objective::None)
+        .statistics(Statistics::Batch)
+        .window(Window::ThisBatch)
+        .reset(Reset::Never)
+        .answer(Answer::BeforeStep)
+}
+
+/// TENT (Wang et al. 2021): one Adam step a batch on the normalization affine against the mean entropy, never reset. It
+/// answers with the forward pass *before* the step.
+pub fn tent(rate: f64) -> Adaptation {
+    Adaptation::new("tent", Objective::Entropy)
+        .moves(Moves::NormAffine)
+        .statistics(Statistics::Batch)
+        .step(optim::adam(rate), 1)
+        .window(Window::ThisBatch)
+        .reset(Reset::Never)
+        .answer(Answer::BeforeStep)
+}
+
+/// MEMO (Zhang, Levine, Finn 2022) on the normalization affine alone: for each input one SGD step against the entropy
+/// of the mean prediction over `views` views, with source statistics blended with those of the views as if the source
+/// were 16 inputs (Schneider et al. 2020; n counts the views). It answers after the step, reset after each input, and
+/// rolls back where the objective did not fall.
+pub fn memo_affine(views: usize, rate: f64) -> Adaptation {
+    Adaptation::new("memo-affine", Objective::MarginalEntropy)
+        .moves(Moves::NormAffine)
+        .statistics(Statistics::Prior(16.0))
+        .step(optim::sgd(rate), 1)
+        .window(Window::Views(Views::new(views)))
+        .guard(Guard::LossMustFall)
+}
+
+/// The mean prediction over the same views, without adaptation: what every single-input method must beat.
+pub fn vote(views: usize) -> Adaptation {
+    Adaptation::new("vote", Objective::None).window(Window::Views(Views::new(views))).answer(Answer::MeanOfViews)
+}
+
+/// Corrects the sensor for this one image, moving nothing of the network: from the best of a few closed-form candidates,
+/// a few Adam steps on gain, offset, gamma and sharpening make the image's layer statistics likely under the source's.
+/// An image whose statistics are ordinary already (score at most `gate`) is left alone. The constants were chosen on
+/// training images.
+pub fn calibrate(gate: f32) -> Adaptation {
+    Adaptation::new("calibrate", Objective::FeatureLikelihood { entropy: 0.1, prior: 0.05 })
+        .moves(Moves::Sensor)
+        .prepare(Prepare::BestCandidate)
+        .step(optim::adam(0.05), 6)
+        .guard(Guard::Unusual(gate))
+        .guard(Guard::LossMustFall)
+}

@@ -1,0 +1,82 @@
+//! From the numbers that a plan reports for a window to the facts of its receipts.
+
+use crate::adapt::driver::FACTS;
+use crate::adapt::{Adaptation, Guard, Moves, Objective, Prepare, Window};
+use crate::error::Error;
+use crate::overlay::Overlay;
+use crate::receipt::{Action, Change, Facts, Guess, Moved, Reason, Verdict};
+
+/// How a report is laid out.
+pub(crate) struct Layout<'a> {
+    pub method: &'a Adaptation,
+    pub overlay: &'a Overlay,
+    pub base_norms: &'a [f32],
+}
+
+/// Softmax, stable.
+pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
+    let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let e: Vec<f64> = logits.iter().map(|&x| f64::from(x - peak).exp()).collect();
+    let total: f64 = e.iter().sum();
+    e.iter().map(|x| (x / total) as f32).collect()
+}
+
+fn entropy(logits: &[f32]) -> f32 {
+    softmax(logits).iter().filter(|p| **p != 0.0).map(|p| -p * p.ln()).sum()
+}
+
+/// The facts of the `rows` answers of one window. `values`: answers' logits, frozen logits, facts, squared norms.
+pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images: &[f32]) -> Result<Vec<Facts>, Error> {
+    let tail = FACTS + layout.overlay.entries().len();
+    let classes = values.len().saturating_sub(tail) / (2 * rows);
+    if classes == 0 || values.len() != 2 * rows * classes + tail {
+        return Err(Error::size("report of a window", format!("{rows} answers and {tail} facts"), values.len()));
+    }
+    let (answers, rest) = values.split_at(rows * classes);
+    let (frozen, facts) = rest.split_at(rows * classes);
+    let (facts, norms) = facts.split_at(FACTS);
+    let finite_input = |i: usize| images[i * images.len() / rows..(i + 1) * images.len() / rows].iter().all(|x| x.is_finite());
+    let moved = Moved::summarize(
+        layout.overlay.entries().iter().zip(norms).zip(layout.base_norms).map(|((e, n), b)| (&e.path, n.sqrt(), *b)),
+    );
+    let method = layout.method;
+    (0..rows)
+        .map(|i| {
+            let answer = &answers[i * classes..(i + 1) * classes];
+            let source = &frozen[i * classes..(i + 1) * classes];
+            let guess = |l: &[f32]| Guess::from_logits(l).ok_or(Error::Empty { what: "the logits of an answer" });
+            Ok(Facts {
+                steps: u32::try_from(method.steps).unwrap_or(u32::MAX),
+                views: match method.window {
+                    Window::Views(v) => u32::try_from(v.count).unwrap_or(u32::MAX),
+                    _ => 1,
+                },
+                moved: moved.clone(),
+                loss: (method.objective != Objective::None).then_some(Change { before: facts[0], after: facts[1] }),
+                entropy: Change { before: entropy(source), after: entropy(answer) },
+                before: guess(source)?,
+                after: guess(answer)?,
+                verdict: verdict(method, facts, finite_input(i)),
+                logits: answer.to_vec(),
+            })
+        })
+        .collect()
+}
+
+fn verdict(method: &Adaptation, facts: &[f32], finite_input: bool) -> Verdict {
+    let [before, after, finite, fell, unusual, score] = [facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]];
+    let gate = method.guards.iter().find_map(|g| if let Guard::Unusual(x) = g { Some(*x) } else { None });
+    let (action, reason) = match gate {
+        _ if !finite_input => (Action::RolledBack, Reason::NotFinite { place: "input".into() }),
+        Some(threshold) if unusual == 0.0 => (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold }),
+        _ if finite == 0.0 => {
+            let place = if after.is_finite() { "answer" } else { "loss" };
+            (Action::RolledBack, Reason::NotFinite { place: place.into() })
+        }
+        _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
+        _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => (Action::Frozen, Reason::MovesNothing),
+        _ if method.guards.contains(&Guard::LossMustFall) => (Action::Accepted, Reason::LossFell { before, after }),
+        _ => (Action::Accepted, Reason::NoGuard),
+    };
+    Verdict { action, reason }
+}
