@@ -52,7 +52,13 @@ pub fn evaluate(session: &mut Session, data: Labelled<'_>, batch: usize) -> Resu
     let labels: Vec<usize> = data.labels.iter().map(|&l| l as usize).collect();
     let scores = Scores::measure(&probabilities, classes, &labels)?;
     let count = |action: Action| answers.iter().filter(|a| a.receipt.facts.verdict.action == action).count();
-    Ok(Evaluation { scores, ms_per_image, acted: count(Action::Accepted), rolled_back: count(Action::RolledBack), answers })
+    Ok(Evaluation {
+        scores,
+        ms_per_image,
+        acted: count(Action::Accepted),
+        rolled_back: count(Action::RolledBack),
+        answers,
+    })
 }
 
 impl Evaluation {

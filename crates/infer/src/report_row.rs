@@ -35,7 +35,8 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
     let (answers, rest) = values.split_at(rows * classes);
     let (frozen, facts) = rest.split_at(rows * classes);
     let (facts, norms) = facts.split_at(FACTS);
-    let finite_input = |i: usize| images[i * images.len() / rows..(i + 1) * images.len() / rows].iter().all(|x| x.is_finite());
+    let finite_input =
+        |i: usize| images[i * images.len() / rows..(i + 1) * images.len() / rows].iter().all(|x| x.is_finite());
     let moved = Moved::summarize(
         layout.overlay.entries().iter().zip(norms).zip(layout.base_norms).map(|((e, n), b)| (&e.path, n.sqrt(), *b)),
     );
@@ -74,7 +75,9 @@ fn verdict(method: &Adaptation, facts: &[f32], finite_input: bool) -> Verdict {
             (Action::RolledBack, Reason::NotFinite { place: place.into() })
         }
         _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
-        _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => (Action::Frozen, Reason::MovesNothing),
+        _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => {
+            (Action::Frozen, Reason::MovesNothing)
+        }
         _ if method.guards.contains(&Guard::LossMustFall) => (Action::Accepted, Reason::LossFell { before, after }),
         _ => (Action::Accepted, Reason::NoGuard),
     };

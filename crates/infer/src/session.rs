@@ -142,7 +142,10 @@ impl Session {
 
     /// Keeps inputs beside the log, by content hash, so that replay can compute the answers again.
     pub fn keep_inputs(mut self) -> Result<Self, Error> {
-        let mut log = self.log.take().ok_or(Error::Empty { what: "the receipt log (call `receipts_to` before `keep_inputs`)" })?;
+        let mut log = self
+            .log
+            .take()
+            .ok_or(Error::Empty { what: "the receipt log (call `receipts_to` before `keep_inputs`)" })?;
         log.writer = log.writer.keep_inputs();
         log.keep = true;
         self.log = Some(log);
@@ -185,12 +188,13 @@ impl Session {
     /// the others.
     pub fn warm(&self, dims: [usize; 3], n: usize) -> Result<(), Error> {
         let [c, h, w] = dims;
-        let zeros = |n: usize| Ok::<_, Error>(Tensor::from_slice(&self.device, &vec![0f32; n * c * h * w], &[n, c, h, w])?);
+        let zeros =
+            |n: usize| Ok::<_, Error>(Tensor::from_slice(&self.device, &vec![0f32; n * c * h * w], &[n, c, h, w])?);
         match &self.program {
             Program::Slots(step) => step.warm((zeros(self.slots)?, self.keys(&[0], self.slots)?)),
             Program::Batch(step) => {
                 let (delta, state) = self.driver.fresh()?;
-                step.warm((zeros(n)?, self.keys(&[0], 1)?.reshape(&[2])?, delta, state))
+                step.warm((zeros(n)?, self.key(0)?, delta, state))
             }
         }
     }
@@ -205,7 +209,11 @@ impl Session {
             return Err(Error::Empty { what: "the batch of images" });
         }
         if n * size != images.len() {
-            return Err(Error::size("images", format!("a multiple of {size} values ({dims:?} an image)"), images.len()));
+            return Err(Error::size(
+                "images",
+                format!("a multiple of {size} values ({dims:?} an image)"),
+                images.len(),
+            ));
         }
         let started = Instant::now();
         let indices: Vec<u64> = (self.index..).take(n).collect();
@@ -215,7 +223,11 @@ impl Session {
         let mut answers = Vec::with_capacity(n);
         for (i, facts) in facts.into_iter().enumerate() {
             let input = Input::new(&dims, images[i * size..(i + 1) * size].to_vec())?;
-            let place = Place { batch: self.batch, slot: u32::try_from(i).unwrap_or(u32::MAX), of: u32::try_from(n).unwrap_or(u32::MAX) };
+            let place = Place {
+                batch: self.batch,
+                slot: u32::try_from(i).unwrap_or(u32::MAX),
+                of: u32::try_from(n).unwrap_or(u32::MAX),
+            };
             let receipt = self.receipt(self.index + i as u64, place, since, &input, facts, ms)?;
             if let Some(log) = &mut self.log {
                 if log.keep {
@@ -233,7 +245,15 @@ impl Session {
         Ok(answers)
     }
 
-    fn receipt(&self, index: u64, place: Place, since: u64, input: &Input, facts: Facts, ms: f32) -> Result<Receipt, Error> {
+    fn receipt(
+        &self,
+        index: u64,
+        place: Place,
+        since: u64,
+        input: &Input,
+        facts: Facts,
+        ms: f32,
+    ) -> Result<Receipt, Error> {
         let method = &self.driver.method;
         let scope = match (method.is_per_input(), method.steps) {
             (true, _) => Scope::Input,
@@ -271,20 +291,24 @@ impl Session {
         }
         let x = Tensor::from_slice(&self.device, image, &[c, h, w])?;
         let (delta, state) = self.driver.fresh()?;
-        let key = Key::from_tensor(self.keys(&[0], 1)?.reshape(&[2])?)?;
+        let key = Key::from_tensor(self.key(0)?)?;
         let seen = self.driver.adapt(&x, &key, &delta, state)?.image.unwrap_or(x);
         Ok(seen.to_vec()?)
     }
 
-    /// The keys of inputs, by seed and sequence number alone.
+    /// The key of an input, by seed and sequence number alone.
+    fn words(&self, index: u64) -> [u32; 2] {
+        let block = Philox::from_seed(self.seed).block([index as u32, (index >> 32) as u32, 0x1A7E_57ED, 0]);
+        [block[0], block[1]]
+    }
+
+    fn key(&self, index: u64) -> Result<Tensor, Error> {
+        Ok(Tensor::from_slice(&self.device, &self.words(index), &[2])?)
+    }
+
+    /// Keys of `count` inputs; free slots repeat the last.
     fn keys(&self, indices: &[u64], count: usize) -> Result<Tensor, Error> {
-        let stream = Philox::from_seed(self.seed);
-        let mut words = Vec::with_capacity(count * 2);
-        for i in 0..count {
-            let index = indices[i.min(indices.len() - 1)];
-            let block = stream.block([index as u32, (index >> 32) as u32, 0x1A7E_57ED, 0]);
-            words.extend_from_slice(&block[..2]);
-        }
+        let words: Vec<u32> = (0..count).flat_map(|i| self.words(indices[i.min(indices.len() - 1)])).collect();
         Ok(Tensor::from_slice(&self.device, &words, &[count, 2])?)
     }
 
@@ -293,7 +317,8 @@ impl Session {
         let [c, h, w] = dims;
         let size = c * h * w;
         let n = indices.len();
-        let layout = Layout { method: &self.driver.method, overlay: &self.driver.overlay, base_norms: &self.base_norms };
+        let layout =
+            Layout { method: &self.driver.method, overlay: &self.driver.overlay, base_norms: &self.base_norms };
         let mut facts = Vec::with_capacity(n);
         match &self.program {
             Program::Slots(step) => {
@@ -304,9 +329,8 @@ impl Session {
                         padded.extend_from_within(padded.len() - size..);
                     }
                     let x = Tensor::from_slice(&self.device, &padded, &[self.slots, c, h, w])?;
-                    let report = step.call((x, self.keys(ids, self.slots)?))?;
+                    let (report, values) = step.call_read::<f32>((x, self.keys(ids, self.slots)?))?;
                     let width = report.dims()[1];
-                    let values = report.to_vec::<f32>()?;
                     for (row, image) in values.chunks(width).take(ids.len()).zip(part.chunks(size)) {
                         facts.extend(facts_of(&layout, row, 1, image)?);
                     }
@@ -323,9 +347,7 @@ impl Session {
                     None => self.driver.fresh()?,
                 };
                 let x = Tensor::from_slice(&self.device, images, &[n, c, h, w])?;
-                let key = self.keys(&indices[..1], 1)?.reshape(&[2])?;
-                let (report, delta, state) = step.call((x, key, delta, state))?;
-                let values = report.to_vec::<f32>()?;
+                let ((_, delta, state), values) = step.call_read::<f32>((x, self.key(indices[0])?, delta, state))?;
                 facts = facts_of(&layout, &values, n, images)?;
                 self.carried = Some((delta, state));
                 self.since_reset += n as u64;
@@ -338,7 +360,11 @@ impl Session {
 impl Driver {
     /// The overlay of zeros and the optimizer's first state, with memory of their own.
     fn fresh(&self) -> Result<(Tensor, State), Error> {
-        let delta = Tensor::from_slice(self.params.device(), &vec![0f32; self.overlay.len().max(1)], &[self.overlay.len().max(1)])?;
+        let delta = Tensor::from_slice(
+            self.params.device(),
+            &vec![0f32; self.overlay.len().max(1)],
+            &[self.overlay.len().max(1)],
+        )?;
         let state = match &self.method.step {
             Some(optimizer) => optimizer.init(&delta)?,
             None => State::new(),

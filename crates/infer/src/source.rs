@@ -90,7 +90,10 @@ impl SourceStatistics {
         let share = |width: usize| 0.5 / (width * layers.len()) as f32;
         let weight: Vec<f32> = layers.iter().flat_map(|&(_, w)| std::iter::repeat_n(share(w), w)).collect();
         let score = |row: &[f32]| -> f64 {
-            row.iter().enumerate().map(|(k, &x)| f64::from(weight[k]) * ((f64::from(x) - mean[k]) * f64::from(inverse[k])).powi(2)).sum()
+            row.iter()
+                .enumerate()
+                .map(|(k, &x)| f64::from(weight[k]) * ((f64::from(x) - mean[k]) * f64::from(inverse[k])).powi(2))
+                .sum()
         };
         let mut scores: Vec<f32> = rows.chunks_exact(f).map(|row| score(row) as f32).collect();
         scores.sort_by(f32::total_cmp);

@@ -305,7 +305,7 @@ impl Tensor {
     }
 }
 
-fn decode<T: Element>(bytes: &[u8], n: usize) -> Vec<T> {
+pub(crate) fn decode<T: Element>(bytes: &[u8], n: usize) -> Vec<T> {
     let size = std::mem::size_of::<T>();
     bytes.chunks_exact(size).take(n).map(bytemuck::pod_read_unaligned).collect()
 }

@@ -77,7 +77,9 @@ impl Driver {
         // Where nobody looks at the objective after the step, no second forward pass is made.
         let checks = m.guards.contains(&Guard::LossMustFall);
         let last = match &first {
-            Some((objective, logits)) if m.answer == Answer::BeforeStep && !checks => (objective.clone(), logits.clone()),
+            Some((objective, logits)) if m.answer == Answer::BeforeStep && !checks => {
+                (objective.clone(), logits.clone())
+            }
             _ => {
                 let seen = self.moved(&theta, &rows)?;
                 (self.objective(&seen, &theta)?, seen.logits)
@@ -171,14 +173,14 @@ impl Driver {
             Objective::None => seen.logits.sum(&[])?.zeros_like()?,
             Objective::Entropy => loss::entropy(&seen.logits)?.mean(&[])?,
             Objective::MarginalEntropy => loss::marginal_entropy(&seen.logits)?,
-            Objective::FeatureLikelihood { .. } => {
-                self.scores(seen)?.mean(&[])?.add(&self.prior(delta)?)?
-            }
+            Objective::FeatureLikelihood { .. } => self.scores(seen)?.mean(&[])?.add(&self.prior(delta)?)?,
         })
     }
 
     fn prior(&self, delta: &Tensor) -> Result<Tensor, Error> {
-        let Objective::FeatureLikelihood { prior, .. } = self.method.objective else { return Ok(delta.sum(&[])?.zeros_like()?) };
+        let Objective::FeatureLikelihood { prior, .. } = self.method.objective else {
+            return Ok(delta.sum(&[])?.zeros_like()?);
+        };
         Ok(delta.square()?.sum(&[])?.mul_scalar(prior)?)
     }
 

@@ -234,7 +234,9 @@ impl Adaptation {
 
     /// Fails if the values contradict each other.
     pub fn validate(&self) -> Result<(), Error> {
-        let wrong = |what: &str, expected: &str| Err(Error::Method { method: self.name.clone(), what: what.into(), expected: expected.into() });
+        let wrong = |what: &str, expected: &str| {
+            Err(Error::Method { method: self.name.clone(), what: what.into(), expected: expected.into() })
+        };
         let steps = self.steps > 0;
         if steps && (self.step.is_none() || self.objective == Objective::None || self.moves == Moves::Nothing) {
             return wrong("steps without something to move, a loss or an optimizer", "all three");
@@ -243,7 +245,10 @@ impl Adaptation {
             optimizer.check()?;
         }
         if self.is_per_input() && self.reset != Reset::PerInput {
-            return wrong("a per-input window with a reset that carries state on", "Reset::PerInput, or Window::ThisBatch");
+            return wrong(
+                "a per-input window with a reset that carries state on",
+                "Reset::PerInput, or Window::ThisBatch",
+            );
         }
         if !self.is_per_input() && self.reset == Reset::PerInput && self.steps > 0 {
             return wrong("a batch window that is reset after each input", "Reset::Every(n) or Reset::Never");

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::panic::Location;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::device::Device;
-use crate::engine::Buffer;
+use crate::device::{Counters, Device};
+use crate::dtype::{DType, Element};
+use crate::engine::{Buffer, Readback};
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::plan::cache::Executable;
@@ -70,11 +71,16 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
     pub fn call(&self, args: A) -> std::result::Result<O, E> {
         let mut inputs = Vec::new();
         let form = args.take_apart(&mut inputs);
-        let trace = self.trace(&form, &inputs)?;
-        if cfg!(debug_assertions) && trace.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
-            self.check_retrace(&form, &inputs, &trace)?;
-        }
-        Ok(trace.run(inputs)?)
+        let trace = self.checked_trace(&form, &inputs)?;
+        Ok(trace.run(inputs, false)?.0)
+    }
+
+    /// Runs the function and reads the elements of the first tensor of its result, in one submission.
+    pub fn call_read<T: Element>(&self, args: A) -> std::result::Result<(O, Vec<T>), E> {
+        let mut inputs = Vec::new();
+        let form = args.take_apart(&mut inputs);
+        let trace = self.checked_trace(&form, &inputs)?;
+        Ok(trace.run_read(inputs)?)
     }
 
     /// Traces and plans for such arguments, as if they were moved in, without running: the first call is then as fast as
@@ -87,6 +93,15 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
         let given = |s: &Source| matches!(s, Source::Argument(i) if !handed.contains(i));
         trace.executable(&trace.sources.iter().map(given).collect::<Vec<_>>())?;
         Ok(())
+    }
+
+    /// The trace; in debug builds the second call compares it with a second one.
+    fn checked_trace(&self, form: &A::Form, inputs: &[Tensor]) -> std::result::Result<Arc<Trace<O>>, E> {
+        let trace = self.trace(form, inputs)?;
+        if cfg!(debug_assertions) && trace.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 1 {
+            self.check_retrace(form, inputs, &trace)?;
+        }
+        Ok(trace)
     }
 
     fn trace(&self, form: &A::Form, inputs: &[Tensor]) -> std::result::Result<Arc<Trace<O>>, E> {
@@ -202,7 +217,30 @@ impl<O: Tree> Trace<O> {
         Ok(exe)
     }
 
-    fn run(&self, inputs: Vec<Tensor>) -> Result<O> {
+    /// Runs, and reads the first tensor of the result.
+    fn run_read<T: Element>(&self, inputs: Vec<Tensor>) -> Result<(O, Vec<T>)> {
+        let spec =
+            self.specs.first().ok_or_else(|| Error::shape("call_read", "a tensor in the result", "none"))?.clone();
+        let stored = if spec.dtype == DType::Bool { DType::U32 } else { spec.dtype };
+        if stored != T::DTYPE {
+            return Err(Error::DType { op: "call_read", expected: spec.dtype.to_string(), found: T::DTYPE });
+        }
+        let (result, readback) = self.run(inputs, true)?;
+        let bytes = match readback {
+            Some(readback) => readback.wait()?.swap_remove(0),
+            // The first tensor is an argument handed through, or captured: it is read by itself.
+            None => {
+                let mut leaves = Vec::new();
+                let form = result.take_apart(&mut leaves);
+                let values = leaves[0].to_vec()?;
+                return Ok((O::put_together(&form, &mut leaves.into_iter())?, values));
+            }
+        };
+        Ok((result, crate::tensor::decode(&bytes, spec.numel())))
+    }
+
+    /// Runs; with `read`, the first tensor of the result is on its way to the host in the same submission.
+    fn run(&self, inputs: Vec<Tensor>, read: bool) -> Result<(O, Option<Box<dyn Readback>>)> {
         let pending: Vec<&Tensor> = inputs.iter().filter(|t| !t.is_ready()).collect();
         if !pending.is_empty() {
             eval::realize(&pending)?;
@@ -229,11 +267,21 @@ impl<O: Tree> Trace<O> {
             })
             .map(|b| b.ok_or(Error::Tracing { op: "call" }))
             .collect::<Result<_>>()?;
+        let wanted = match self.results.first() {
+            Some(From::Output(j)) if read => vec![(*j, self.specs[0].bytes())],
+            _ => Vec::new(),
+        };
+        let mut readback = None;
         let outputs = if self.walk.graph.outputs.is_empty() {
             Vec::new()
         } else {
             let exe = self.executable(&donated)?;
-            eval::run(&self.device, &exe, buffers, &self.walk.scalars, &[])?.0
+            let (outputs, there) = eval::run(&self.device, &exe, buffers, &self.walk.scalars, &wanted)?;
+            if !wanted.is_empty() {
+                Counters::add(&self.device.0.counters.read_backs, 1);
+                readback = Some(there);
+            }
+            outputs
         };
         let at = Location::caller();
         let mut results = self.results.iter().zip(&self.specs).map(|(r, spec)| match r {
@@ -241,6 +289,6 @@ impl<O: Tree> Trace<O> {
             From::Argument(i) => inputs[*i].clone(),
             From::Captured(t) => t.clone(),
         });
-        O::put_together(&self.form, &mut results)
+        Ok((O::put_together(&self.form, &mut results)?, readback))
     }
 }
