@@ -9,8 +9,9 @@ use acclimate_tensor::{Device, Tensor};
 use acclimate_train::checkpoint::{self, Snapshot};
 use acclimate_train::data::{Batches, Tail};
 use acclimate_train::fit::{Convergence, Ended, Fit, Progress, Rule, Training};
+use acclimate_train::nn::{Mlp, Norm};
 use acclimate_train::optim::{self, Schedule};
-use acclimate_train::{Error, Params, Result};
+use acclimate_train::{Error, Layer, Params, Result, loss};
 
 const N: usize = 40;
 
@@ -89,6 +90,36 @@ fn ten_steps_equal_five_saved_loaded_and_five() {
         let done = again.run(resumed, &batches(), data(&d)).unwrap();
         assert_eq!((done.run.step, done.run.ended), (12, Some(Ended::Done)));
     }
+}
+
+/// The same with running statistics and dropout: buffers are saved, and keys follow the step.
+#[test]
+fn a_network_with_buffers_and_dropout_resumes_bit_for_bit() {
+    let model = || Mlp::new("net", 3, &[8], 1).with_norm(Norm::Batch).with_dropout(0.5);
+    let fit = || {
+        let optimizer = optim::adamw(Schedule::cosine(0.05, 12)).clip_norm(1.0);
+        Fit::supervised(model(), optimizer, loss::mse).epochs(3).check_every(1).seed(4).progress(Progress::Silent)
+    };
+    let d = Device::cpu();
+    let begin = |fit: &Fit<Batch>| fit.begin(&model().init(&d, 2).unwrap()).unwrap();
+    let (straight, half) = (fit(), fit());
+    let straight = straight.run_to(10, begin(&straight), &batches(), data(&d)).unwrap();
+    let half = half.run_to(5, begin(&half), &batches(), data(&d)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    half.save(folder.path(), 4).unwrap();
+    let again = fit();
+    let resumed = Training::load(folder.path(), &model().init(&d, 77).unwrap(), again.optimizer()).unwrap();
+    assert_eq!(resumed.params.hash().unwrap(), half.params.hash().unwrap());
+    let resumed = again.run_to(10, resumed, &batches(), data(&d)).unwrap();
+    assert_eq!(bits(&resumed), bits(&straight));
+    assert_eq!(resumed.params.hash().unwrap(), straight.params.hash().unwrap());
+    assert_eq!(resumed.run, straight.run);
+    let fresh = model().init(&d, 2).unwrap().buffers_to_named().unwrap();
+    assert!(!fresh.is_empty() && straight.params.buffers_to_named().unwrap() != fresh, "the statistics moved");
+    // Another seed draws other masks.
+    let other = fit().seed(5);
+    let other = other.run_to(10, begin(&other), &batches(), data(&d)).unwrap();
+    assert_ne!(bits(&other), bits(&straight));
 }
 
 #[test]

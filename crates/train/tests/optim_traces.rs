@@ -97,9 +97,10 @@ fn deviation(device: &Device, name: &str, optimizer: &Optimizer) -> (f64, bool) 
 }
 
 fn follow(device: &Device) {
+    println!("{device}");
     for (name, optimizer) in table() {
         let (off, padding_is_zero) = deviation(device, name, &optimizer);
-        println!("{name}: {off:.1e}");
+        println!("{name}: {off:.3e}");
         assert!(off <= BOUND, "{name}: off by {off:.1e}, bound {BOUND:.0e}");
         assert!(padding_is_zero, "{name} moved the padding");
     }

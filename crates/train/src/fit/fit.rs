@@ -1,5 +1,6 @@
 //! The loop: one compiled step, replayed for every batch; parameters and optimizer state are moved in and come back.
 
+use acclimate_kernels::random::Key;
 use acclimate_tensor::{Compiled, Device, Tensor, Tree, compile};
 
 use super::convergence::{Convergence, Watcher};
@@ -10,6 +11,7 @@ use super::training::{Ended, Run, Training};
 use crate::data::Batches;
 use crate::data::rng::Philox;
 use crate::error::{Error, Result};
+use crate::layer::{Layer, Pass};
 use crate::optim::{Optimizer, Rates, State, StepCx, norm, refused};
 use crate::params::Params;
 
@@ -77,6 +79,26 @@ pub struct Fit<B: Tree + 'static> {
     progress: Progress,
     label: String,
     at_epoch: Option<AtEpoch>,
+}
+
+impl Fit<(Tensor, Tensor)> {
+    /// A loop that trains a layer on batches of inputs and targets: `loss` compares its output with the targets.
+    ///
+    /// ```
+    /// # use acclimate_train::{Result, fit::Fit, loss, nn::Mlp, optim};
+    /// let fit = Fit::supervised(Mlp::new("digits", 784, &[64], 10), optim::adam(1e-3), loss::cross_entropy);
+    /// ```
+    pub fn supervised(
+        model: impl Layer + 'static,
+        optimizer: Optimizer,
+        loss: impl Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync + 'static,
+    ) -> Self {
+        Fit::new(optimizer, move |params, (x, y), key| {
+            let mut pass = Pass::train(Key::from_tensor(key)?);
+            let loss = loss(&model.apply(params, &x, &mut pass)?, &y)?;
+            Ok((loss, params.with_buffers(pass.take_updates())?))
+        })
+    }
 }
 
 impl<B: Tree + 'static> Fit<B> {

@@ -62,8 +62,10 @@ impl Gate for SkipIfNotFinite {
     fn admit(&self, grads: Tensor, state: State, _: &StepCx) -> Result<(Tensor, Tensor, State)> {
         // 1 where an element is not finite: the maximum says whether any is.
         let bad = grads.is_finite()?.select(&grads.zeros_like()?, &grads.ones_like()?)?.max_keep(&[0])?;
-        let finite = bad.lt(&bad.full_like(0.5)?)?;
         let skipped = state.require("skipped")?.add(&bad)?;
+        // The second half always holds. It makes the counter something that the parameters need: a loop that reads only
+        // its loss would otherwise carry a chain of counts that nobody has asked for yet.
+        let finite = bad.lt(&bad.full_like(0.5)?)?.and(&skipped.ge(&bad.zeros_like()?)?)?;
         Ok((grads, finite, State::new().with("skipped", skipped)))
     }
 }
