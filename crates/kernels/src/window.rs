@@ -65,6 +65,25 @@ impl Pool2d {
     }
 }
 
+impl Pool2d {
+    /// Calls `f` for each row of windows and each tap with the first window and pixel (flat) and the number of windows
+    /// whose tap lies inside; from one to the next the pixel moves by the stride. Taps come in order.
+    pub(crate) fn runs(&self, size: [usize; 2], out: [usize; 2], mut f: impl FnMut(usize, usize, usize)) {
+        let (stride, pad) = (self.stride[1], self.padding[1]);
+        for (i, u) in (0..out[0]).flat_map(|i| (0..self.kernel[0]).map(move |u| (i, u))) {
+            let Some(row) = tap(i, u, self.stride[0], self.dilation[0], self.padding[0], size[0]) else { continue };
+            for v in 0..self.kernel[1] {
+                let at = v * self.dilation[1];
+                let first = pad.saturating_sub(at).div_ceil(stride).min(out[1]);
+                let end = (size[1] + pad).saturating_sub(at).div_ceil(stride).clamp(first, out[1]);
+                if first < end {
+                    f(i * out[1] + first, row * size[1] + first * stride + at - pad, end - first);
+                }
+            }
+        }
+    }
+}
+
 /// The pixel that a tap of a window reads; `None` in the padding.
 pub(crate) fn tap(window: usize, k: usize, stride: usize, dilation: usize, pad: usize, size: usize) -> Option<usize> {
     (window * stride + k * dilation).checked_sub(pad).filter(|&i| i < size)

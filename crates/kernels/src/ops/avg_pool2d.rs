@@ -141,20 +141,24 @@ impl Kernel for AvgPool2dGrad {
 }
 
 fn mean<R: Real>(pool: &Pool2d, plane: &[R], size: [usize; 2], out: [usize; 2], y: &mut [R]) {
+    y.fill(R::ZERO);
+    pool.runs(size, out, |first, pixel, len| {
+        let pixels = plane[pixel..].iter().step_by(pool.stride[1]);
+        y[first..first + len].iter_mut().zip(pixels).for_each(|(y, x)| *y += *x);
+    });
     for (o, y) in y.iter_mut().enumerate() {
-        let (i, j) = (o / out[1], o % out[1]);
-        let sum = pool.pixels(size, i, j).fold(R::ZERO, |sum, pixel| sum + plane[pixel]);
-        *y = sum / R::count(count(pool, size, i, j));
+        *y /= R::count(count(pool, size, o / out[1], o % out[1]));
     }
 }
 
 fn spread<R: Real>(pool: &Pool2d, dy: &[R], out: [usize; 2], size: [usize; 2], dx: &mut [R]) {
     dx.fill(R::ZERO);
-    for (o, &dy) in dy.iter().enumerate() {
-        let (i, j) = (o / out[1], o % out[1]);
-        let share = dy / R::count(count(pool, size, i, j));
-        pool.pixels(size, i, j).for_each(|pixel| dx[pixel] += share);
-    }
+    pool.runs(size, out, |first, pixel, len| {
+        let pixels = dx[pixel..].iter_mut().step_by(pool.stride[1]);
+        for (o, dx) in (first..first + len).zip(pixels) {
+            *dx += dy[o] / R::count(count(pool, size, o / out[1], o % out[1]));
+        }
+    });
 }
 
 /// The mean of each window.

@@ -6,7 +6,7 @@
 //! gradient flows there, and gradients of it are picked up there.
 
 use acclimate_shaders::shaders::{GATHER, MAX_POOL2D, MAX_POOL2D_GRAD};
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, arity, record};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, Out, arity, record};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
@@ -60,15 +60,23 @@ impl Kernel for MaxPool2d {
 
     fn cpu(&self, call: &mut Call<'_, f32>) {
         let (x, size, out) = (call.real(0), image(&call.in_specs[0]), image(&call.out_specs[0]));
-        let [y, index] = &mut call.outs[..] else { return };
-        let (acclimate_tensor::op::Out::Real(y), acclimate_tensor::op::Out::Word(index)) = (y, index) else { return };
+        let [Out::Real(y), Out::Word(index)] = &mut call.outs[..] else { return };
         let planes = x.par_chunks_exact(size[0] * size[1]).with_min_len(least(out));
         let outs = y.par_chunks_exact_mut(out[0] * out[1]).zip(index.par_chunks_exact_mut(out[0] * out[1]));
         planes.zip(outs).for_each(|(plane, (y, index))| {
-            for (o, (y, index)) in y.iter_mut().zip(index).enumerate() {
-                let (best, at) = peak(&self.0, plane, size, o / out[1], o % out[1]);
-                (*y, *index) = (best, word(at));
-            }
+            let area = word(size[0] * size[1]);
+            y.fill(f32::NEG_INFINITY);
+            index.fill(area);
+            self.0.runs(size, out, |first, pixel, len| {
+                let pixels = plane[pixel..].iter().step_by(self.0.stride[1]).zip((pixel..).step_by(self.0.stride[1]));
+                let windows = y[first..first + len].iter_mut().zip(&mut index[first..first + len]);
+                for ((y, at), (&x, here)) in windows.zip(pixels) {
+                    // Without branches: which way they go is up to the image.
+                    let wins = (x > *y) | x.is_nan() | (*at == area);
+                    *y = if wins { x } else { *y };
+                    *at = if wins { word(here) } else { *at };
+                }
+            });
         });
     }
 
