@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::plan::cache::Cache;
+pub use crate::plan::cache::Passes;
 
 /// Which engine runs the plans of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -145,6 +146,7 @@ pub(crate) struct Inner {
     pub(crate) engine: Box<dyn Engine>,
     pub(crate) counters: Arc<Counters>,
     pub(crate) plans: Cache,
+    pub(crate) passes: Passes,
 }
 
 /// Where tensors live and plans run. Cheap to clone; clones are the same device.
@@ -242,7 +244,25 @@ impl Device {
         engine: Box<dyn Engine>,
         counters: Arc<Counters>,
     ) -> Self {
-        Device(Arc::new(Inner { kind, info, caps, engine, counters, plans: Cache::default() }))
+        Device(Arc::new(Inner {
+            kind,
+            info,
+            caps,
+            engine,
+            counters,
+            plans: Cache::default(),
+            passes: Passes::from_env(),
+        }))
+    }
+
+    /// The device with only these passes of the planner, to bisect a wrong answer. Fails once somebody else holds it, a
+    /// tensor for example.
+    pub fn with_passes(mut self, passes: Passes) -> Result<Self> {
+        let Some(inner) = Arc::get_mut(&mut self.0) else {
+            return Err(Error::argument("with_passes", "device", "one that nobody else holds", "a device in use"));
+        };
+        inner.passes = passes;
+        Ok(self)
     }
 
     /// Names of the adapters that are present, software ones marked, and the engines that are always there.

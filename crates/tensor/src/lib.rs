@@ -16,7 +16,7 @@ pub mod shape;
 pub mod tensor;
 pub mod transform;
 
-pub use device::{Caps, Device, DeviceInfo, EngineKind, Stats};
+pub use device::{Caps, Device, DeviceInfo, EngineKind, Passes, Stats};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use half::f16;

@@ -54,7 +54,7 @@ impl Cache {
     }
 }
 
-/// Switches for tests: each pass can be left out.
+/// Switches to bisect a wrong answer: each pass can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passes {
     /// Fuse element-wise nodes and views into their readers.
@@ -65,7 +65,7 @@ pub struct Passes {
 
 impl Passes {
     /// All, but those that `ACCLIMATE_PASSES` (a list such as `-fusion,-reuse`) leaves out.
-    fn from_env() -> Self {
+    pub(crate) fn from_env() -> Self {
         let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
         let without = |name: &str| text.split(',').any(|w| w.trim().strip_prefix('-') == Some(name));
         Passes { fusion: !without("fusion"), reuse: !without("reuse") }
@@ -74,7 +74,7 @@ impl Passes {
 
 /// Builds a plan.
 pub(crate) fn build(device: &Device, graph: &Graph, donated: &[bool]) -> Result<Executable> {
-    build_with(device, graph, donated, Passes::from_env())
+    build_with(device, graph, donated, device.0.passes)
 }
 
 pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passes: Passes) -> Result<Executable> {
