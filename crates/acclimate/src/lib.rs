@@ -3,6 +3,39 @@
 //! This crate only re-exports: [`tensor`] (devices, tensors, `grad`, `vmap`, `compile`), [`kernels`] (every op),
 //! [`train`] (parameters, layers, optimizers, data) and [`infer`] (sessions that adapt to each input, with receipts).
 //! [`prelude`] has what most programs need.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use acclimate::prelude::*;
+//!
+//! let device = Device::cpu(); // Device::auto()? takes the best adapter
+//! let model = Arc::new(SmallCnn::new("digits", [1, 16, 16], &[8, 16], 4)?);
+//! let params = model.init(&device, 7)?;
+//! let optimizer = optim::adam(1e-3);
+//! let state = optimizer.init(&params)?;
+//!
+//! // A step records a graph. It is planned once and replayed; what is moved in is updated in place.
+//! let (net, adam) = (model.clone(), optimizer.clone());
+//! let step = compile(move |(params, state, x, y, rate): (Params, State, Tensor, Tensor, Tensor)| {
+//!     let loss = loss::cross_entropy(&net.forward(&params, &x)?, &y)?;
+//!     let grads = params.grad(&loss)?;
+//!     Ok::<_, acclimate::train::Error>((adam.step(params, &grads, state, &StepCx::new(&rate))?, loss))
+//! });
+//! let images: Vec<f32> = (0..8 * 256).map(|i| (i % 97) as f32 / 96.0).collect();
+//! let x = Tensor::from_slice(&device, &images, &[8, 1, 16, 16])?;
+//! let y = Labels::new(&device, &[0, 1, 2, 3, 0, 1, 2, 3], 4)?;
+//! let rate = optimizer.rate_tensor(&device, 0)?;
+//! let ((params, _state), loss) = step.call((params, state, x, y.tensor().clone(), rate))?;
+//! assert!(loss.item()?.is_finite());
+//!
+//! // Each image of a batch alone, with weights of its own, in one submission.
+//! let mut session = Session::new(model, params, memo_affine(4, 5e-3))?.slots(8);
+//! for answer in session.answer(&images, [1, 16, 16])? {
+//!     println!("{}  {}", answer.label(), answer.receipt); // what moved, how far, did it help, or why not
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 #![forbid(unsafe_code)]
 
 pub use acclimate_infer as infer;
