@@ -240,7 +240,7 @@ pub fn matmul(x: &Tensor, w: &Tensor, trans_x: bool, trans_w: bool) -> Result<Te
 /// What the harness tries.
 #[cfg(feature = "testkit")]
 pub fn cases() -> Vec<crate::testkit::Case> {
-    use crate::testkit::{Case, Input, Tolerance};
+    use crate::testkit::{Case, Input, Order, Tolerance};
     let mut cases = Vec::new();
     // Below and above the tile of 64 and the small kernel's 8 rows; every way an operand can be stored.
     let sizes = [(1, 1, 1), (1, 2, 3), (3, 7, 2), (7, 33, 31), (8, 65, 5), (9, 3, 1), (33, 7, 257), (65, 66, 17)];
@@ -261,6 +261,12 @@ pub fn cases() -> Vec<crate::testkit::Case> {
                 cases.push(Case::new(name, [Input::normal(&a), Input::normal(&b)], build).tolerance(Tolerance::sum(k)));
             }
         }
+    }
+    for (a, b) in [([1, 0, 3], [1, 3, 2]), ([2, 3, 0], [2, 0, 5]), ([0, 2, 3], [1, 3, 2])] {
+        let build = |x: &[Tensor]| Ok(vec![MatMul::of(false, false, &x[0], &x[1])?]);
+        let case = Case::new(format!("empty: {a:?} times {b:?}"), [Input::normal(&a), Input::normal(&b)], build);
+        // An empty sum is 0; nothing is left to differentiate.
+        cases.push(case.order(Order::None));
     }
     for (x, w) in [(&[5, 2, 3][..], &[3, 7][..]), (&[2, 1, 3, 5], &[7, 5, 2]), (&[3, 5], &[2, 5, 7])] {
         let name = format!("batch axes {x:?} and {w:?}");

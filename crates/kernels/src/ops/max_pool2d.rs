@@ -228,7 +228,7 @@ pub fn max_pool2d(x: &Tensor, pool: &Pool2d) -> Result<(Tensor, Tensor)> {
 /// What the harness tries.
 #[cfg(feature = "testkit")]
 pub fn cases() -> Vec<crate::testkit::Case> {
-    use crate::testkit::{Case, Input, Tolerance};
+    use crate::testkit::{Case, Input, Order, Tolerance, Values};
     let two = Pool2d::new(2);
     let rows = [
         ("one pixel", [1, 1, 1, 1], Pool2d::new(1)),
@@ -244,14 +244,15 @@ pub fn cases() -> Vec<crate::testkit::Case> {
         let build = move |t: &[Tensor]| max_pool2d(&t[0], &pool).map(|(y, _)| vec![y]);
         let case = Case::new(name, [Input::distinct(&x)], build).tolerance(Tolerance::EXACT);
         // Where all is padding the answer is −∞, and no finite difference exists.
-        cases.push(if name.contains("nothing") { case.order(crate::testkit::Order::None) } else { case });
+        cases.push(if name.contains("nothing") { case.order(Order::None) } else { case });
         let build = move |t: &[Tensor]| max_pool2d(&t[0], &pool).map(|(_, at)| vec![at]);
         let name = format!("{name}, places");
-        cases.push(Case::new(name, [Input::distinct(&x)], build).order(crate::testkit::Order::None));
+        cases.push(Case::new(name, [Input::distinct(&x)], build).order(Order::None));
     }
     let build = move |t: &[Tensor]| max_pool2d(&t[0], &two).map(|(y, at)| vec![y, at]);
-    let ties = Input::new(&[1, 2, 4, 4], crate::testkit::Values::Constant(0.5));
-    cases.push(Case::new("ties: the first wins", [ties], build).order(crate::testkit::Order::None));
+    cases.push(Case::new("no images", [Input::normal(&[0, 2, 4, 4])], build).order(Order::None));
+    let ties = Input::new(&[1, 2, 4, 4], Values::Constant(0.5));
+    cases.push(Case::new("ties: the first wins", [ties], build).order(Order::None));
     cases
 }
 

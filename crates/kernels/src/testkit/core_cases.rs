@@ -210,6 +210,8 @@ fn reductions() -> Vec<Case> {
                 .order(Order::None),
         );
     }
+    let nothing = |t: &[Tensor]| Ok(vec![t[0].sum(&[1])?, t[0].max(&[1])?, t[0].prod(&[1])?, t[0].sum(&[0])?]);
+    cases.push(Case::new("reductions of nothing", [Input::normal(&[3, 0])], nothing).order(Order::None));
     for n in ODD_SIZES {
         let build = |t: &[Tensor]| Ok(vec![t[0].sum(&[-1])?, t[0].sum(&[0])?]);
         cases.push(

@@ -3,7 +3,7 @@
 use acclimate_tensor::{Tensor, record_one};
 
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, conv2d};
-use crate::testkit::{Case, Input, Reject, Tolerance};
+use crate::testkit::{Case, Input, Order, Reject, Tolerance};
 
 /// A convolution and the shapes of x and weight.
 struct Row(&'static str, [usize; 4], [usize; 4], Conv2d);
@@ -51,6 +51,13 @@ pub fn cases() -> Vec<Case> {
         cases
             .push(Case::new(format!("{name}, by the weight"), inputs, build).tolerance(Tolerance::sum(x[0] * oh * ow)));
     }
+    let forward = |t: &[Tensor]| Ok(vec![conv2d(&t[0], &t[1], &Conv2d::same(3))?]);
+    let inputs = [Input::normal(&[0, 2, 4, 4]), Input::normal(&[5, 2, 3, 3])];
+    cases.push(Case::new("no images", inputs, forward).order(Order::None));
+    let op = Conv2dWeightGrad { conv: Conv2d::same(3), kernel: [3, 3] };
+    let by_weight = move |t: &[Tensor]| Ok(vec![record_one(op, &[&t[0], &t[1]])?]);
+    let inputs = [Input::normal(&[0, 2, 4, 4]), Input::normal(&[0, 5, 4, 4])];
+    cases.push(Case::new("no images, by the weight", inputs, by_weight).order(Order::None));
     cases
 }
 
