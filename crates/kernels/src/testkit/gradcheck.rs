@@ -88,7 +88,8 @@ impl Checked<'_> {
             // Rounding and truncation are near 10⁻¹⁰ of the values; 10⁻⁶ leaves room for third derivatives and long
             // sums, and is far below any wrong factor. A value that large beside its slope rounds by ε/h of itself.
             let bound = 1e-6 * (size + exact.abs()) + 1e3 * f64::EPSILON / h * (up.abs() + 1.0);
-            if !((numeric - exact).abs() <= bound) {
+            let error = (numeric - exact).abs();
+            if error > bound || error.is_nan() {
                 let who = which.map_or("all inputs".to_owned(), |w| format!("input {w}"));
                 let what = format!("along {who}: the rule gives {exact:.9e}, differences {numeric:.9e}");
                 return Err(what).during(case, check);

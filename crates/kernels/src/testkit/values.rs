@@ -158,7 +158,7 @@ impl Draw {
 
     /// Below `n` (0 if `n` is 0).
     pub fn below(&mut self, n: u32) -> u32 {
-        ((self.bits() >> 32) * u64::from(n) >> 32) as u32
+        (((self.bits() >> 32) * u64::from(n)) >> 32) as u32
     }
 
     /// Normal with standard deviation 1 (Box and Muller 1958).

@@ -88,8 +88,8 @@ pub(super) fn compare(got: &Got, want: &Want, of: &str) -> std::result::Result<(
             for (i, (&g, &(w, bound))) in got.iter().zip(want).enumerate() {
                 // What is infinite in f32, or exact, is compared after rounding.
                 let same = g == w as f32 || (g.is_nan() && w.is_nan());
-                if !same && !((f64::from(g) - w).abs() <= bound) {
-                    let error = (f64::from(g) - w).abs();
+                let error = (f64::from(g) - w).abs();
+                if !same && (error > bound || error.is_nan()) {
                     return Err(format!("{of}[{i}]: got {g:e}, oracle {w:e}, error {error:.1e} above {bound:.1e}"));
                 }
             }

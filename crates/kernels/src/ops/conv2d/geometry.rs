@@ -27,14 +27,14 @@ impl Geometry {
         if groups == 0 {
             return Err(Error::argument(op, "groups", "at least 1", 0));
         }
-        if x[1] % groups != 0 || x[1] / groups != weight[1] || x[1] == 0 {
+        if !x[1].is_multiple_of(groups) || x[1] / groups != weight[1] || x[1] == 0 {
             return Err(Error::shape(
                 op,
                 format!("{groups} groups of {} input channels, as the weight {} says", weight[1], show(weight)),
                 format!("{} channels in the image {}", x[1], show(&x)),
             ));
         }
-        if weight[0] % groups != 0 || weight[0] == 0 {
+        if !weight[0].is_multiple_of(groups) || weight[0] == 0 {
             let expected = format!("output channels divisible by {groups} groups");
             return Err(Error::shape(op, expected, format!("{} in the weight {}", weight[0], show(weight))));
         }
