@@ -335,7 +335,7 @@ pub trait TensorOps {
         ops::take::take(self.tensor(), index)
     }
 
-    /// Slices along an axis at an index [m] (u32 or i32).
+    /// Slices along an axis at an index `[m]` (u32 or i32).
     ///
     /// ```
     /// # use acclimate_kernels::TensorOps;
@@ -395,8 +395,8 @@ pub trait TensorOps {
         composite::cumsum(self.tensor(), axis)
     }
 
-    /// Where this mask [n] (bool or u32) is set: the indices in order (u32 [n], filled up with n), and their count
-    /// (u32 [1]).
+    /// Where this mask `[n]` (bool or u32) is set: the indices in order (u32 `[n]`, filled up with n), and their count
+    /// (u32 `[1]`).
     ///
     /// ```
     /// # use acclimate_kernels::TensorOps;

@@ -23,13 +23,13 @@ const FOLD: u32 = 0xF01D;
 /// Where the counters of split keys begin.
 const SPLIT: u32 = 0x5B17;
 
-/// A key of random numbers: two words, as a tensor u32 [2].
+/// A key of random numbers: two words, as a tensor u32 `[2]`.
 #[derive(Clone, Debug)]
 pub struct Key(Tensor);
 
 /// What can be folded into a key: a number, or a tensor u32 of one element.
 pub trait Fold {
-    /// As a tensor [1] on the device.
+    /// As a tensor `[1]` on the device.
     fn counter(&self, device: &Device) -> Result<Tensor>;
 }
 
@@ -67,7 +67,7 @@ impl Key {
         Ok(Key(Tensor::from_slice(device, &words, &[2])?))
     }
 
-    /// A key from its tensor, u32 [2].
+    /// A key from its tensor, u32 `[2]`.
     pub fn from_tensor(words: Tensor) -> Result<Key> {
         words.spec().require_dtype("key", DType::U32)?;
         if words.dims() != [2] {
@@ -76,7 +76,7 @@ impl Key {
         Ok(Key(words))
     }
 
-    /// The key's tensor, u32 [2].
+    /// The key's tensor, u32 `[2]`.
     pub fn tensor(&self) -> &Tensor {
         &self.0
     }

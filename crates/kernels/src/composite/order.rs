@@ -25,7 +25,7 @@ pub fn topk(x: &Tensor, k: usize, largest: bool) -> Result<(Tensor, Tensor)> {
     Ok((values.narrow(-1, 0, k)?, index.narrow(-1, 0, k)?))
 }
 
-/// What stands at the positions `index` [m] along an axis.
+/// What stands at the positions `index` `[m]` along an axis.
 #[track_caller]
 pub fn index_select(x: &Tensor, axis: isize, index: &Tensor) -> Result<Tensor> {
     let at = x.shape().axis("index_select", axis)?;

@@ -1,6 +1,6 @@
 //! Mean over windows of an image.
 //!
-//! y[n,c,i,j] = Σ_{u,v} x[n, c, i·stride + u − pad, j·stride + v − pad] / count[i,j]
+//! `y[n,c,i,j] = Σ_{u,v} x[n, c, i·stride + u − pad, j·stride + v − pad] / count[i,j]`
 //! Shapes: [n, c, h, w] → [n, c, oh, ow]. Padding is 0; `count` is the number of the window's pixels, with
 //! `count_include_pad` those in the padding too. The op is linear, so its gradient is too, and they are each other's.
 
@@ -85,7 +85,7 @@ impl Kernel for AvgPool2d {
     }
 }
 
-/// Gradient of [`AvgPool2d`]: dx[n,c,a,b] = Σ dy[n,c,i,j] / count[i,j] over the windows that cover pixel (a, b).
+/// Gradient of [`AvgPool2d`]: `dx[n,c,a,b] = Σ dy[n,c,i,j] / count[i,j]` over the windows that cover pixel (a, b).
 /// Shapes: [n, c, oh, ow] → [n, c, h, w].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AvgPool2dGrad {

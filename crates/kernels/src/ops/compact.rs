@@ -1,7 +1,7 @@
 //! Where a mask is set.
 //!
-//! list[k] = the k-th i with mask[i], in order; the rest of the list is n. count = how many there are.
-//! Shapes: mask [n] (bool or u32) → list [n] (u32), count [1] (u32).
+//! `list[k]` is the k-th i with `mask[i]`, in order; the rest of the list is n. count = how many there are.
+//! Shapes: mask `[n]` (bool or u32) → list `[n]` (u32), count `[1]` (u32).
 
 use acclimate_shaders::shaders;
 use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Out, arity};

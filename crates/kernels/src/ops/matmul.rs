@@ -1,6 +1,6 @@
 //! Product of matrices, one for each entry of a batch.
 //!
-//! c[b,i,j] = Σ_q op(a)[b,i,q] · op(b)[b,q,j], where op transposes the last two axes if the flag says so.
+//! `c[b,i,j] = Σ_q op(a)[b,i,q] · op(b)[b,q,j]`, where op transposes the last two axes if the flag says so.
 //! Shapes: a [batch | 1, m, k] ([.., k, m] if `trans_a`) times b [batch | 1, k, n] ([.., n, k] if `trans_b`) gives
 //! [batch, m, n]. A batch axis of 1 is shared, not copied. An empty sum (k = 0) is 0.
 

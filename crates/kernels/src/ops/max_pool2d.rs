@@ -1,6 +1,6 @@
 //! Maximum over windows of an image.
 //!
-//! y[n,c,i,j] = max_{u,v} x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad]
+//! `y[n,c,i,j] = max_{u,v} x[n, c, i·stride + u·dilation − pad, j·stride + v·dilation − pad]`
 //! Shapes: [n, c, h, w] → [n, c, oh, ow]. Padding counts as −∞; of equal pixels the first wins, a NaN wins over all.
 //! The second output says where in its plane of h·w the maximum stood (u32; h·w if the whole window is padding). The
 //! gradient flows there, and gradients of it are picked up there.
@@ -99,7 +99,7 @@ impl Kernel for MaxPool2d {
     }
 }
 
-/// Gradient of [`MaxPool2d`]: dx[n,c,a] = Σ dy[n,c,i,j] over the windows whose maximum stood at pixel a.
+/// Gradient of [`MaxPool2d`]: `dx[n,c,a] = Σ dy[n,c,i,j]` over the windows whose maximum stood at pixel a.
 /// Shapes: dy, index [n, c, oh, ow] → [n, c, h, w].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool2dGrad {
@@ -154,7 +154,7 @@ impl Kernel for MaxPool2dGrad {
     }
 }
 
-/// Picks each window's pixel: y[n,c,i,j] = u[n, c, index[n,c,i,j]], 0 where the index says padding. The adjoint of
+/// Picks each window's pixel: `y[n,c,i,j] = u[n, c, index[n,c,i,j]]`, 0 where the index says padding. The adjoint of
 /// [`MaxPool2dGrad`]. Shapes: u [n, c, h, w] and index [n, c, oh, ow] → [n, c, oh, ow].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct MaxPool2dPick(pub Pool2d);

@@ -5,7 +5,7 @@
 //! (PTRS, Hörmann 1993). Words are Philox4x32-10 of counter [i, block, 0, 0] under the key, i being the element's
 //! position among those of its key: by product, word q mod 4 of block ⌊q/4⌋ is number q; by rejection, try number d
 //! takes words 0 and 1 of block d. All in f32 whatever the reference runs in: a count has no rounding to compare.
-//! Shapes: rate [..] (f32), key [2] or [k, 2] (u32, k divides the elements of rate) → that of rate.
+//! Shapes: rate [..] (f32), key `[2]` or [k, 2] (u32, k divides the elements of rate) → that of rate.
 
 use acclimate_shaders::shaders;
 use acclimate_tensor::expr::philox;

@@ -1,7 +1,7 @@
 //! Rows of a table: an embedding.
 //!
 //! out[b, j, :] = table[b, index[b, j], :].
-//! Shapes: table [r, w] or [b, r, w], index [m] or [b, m] (u32) → [m, w], or [b, m, w] if either has the axis b. An index
+//! Shapes: table [r, w] or [b, r, w], index `[m]` or [b, m] (u32) → [m, w], or [b, m, w] if either has the axis b. An index
 //! that is not below r gives NaN (f32), false (bool) or the largest word (u32, i32).
 
 use acclimate_shaders::shaders;

@@ -1,7 +1,7 @@
 //! Gradient of `take` by its table.
 //!
 //! dtable[b, r, :] = Σⱼ dy[b, j, :] over the j with index[b, j] = r, in order of j. Other indices add to nothing.
-//! Shapes: dy [m, w] or [b, m, w], index [m] or [b, m] (u32) → [r, w] or [b, r, w] as dy is.
+//! Shapes: dy [m, w] or [b, m, w], index `[m]` or [b, m] (u32) → [r, w] or [b, r, w] as dy is.
 
 use acclimate_shaders::shaders;
 use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};

@@ -4,7 +4,7 @@
 //! are the same by name. Hyper-parameters are f64, because differences such as 1 − β₂ are taken in f64 and rounded once:
 //! 1 − 0.999 in f32 is off by 1e-5. What changes from step to step (rate, step number) is a tensor.
 //!
-//! Shapes: `theta`, `grad` and each state tensor are equal, usually flat [n]. `rate` and `step` are [1], or [s] where
+//! Shapes: `theta`, `grad` and each state tensor are equal, usually flat `[n]`. `rate` and `step` are `[1]`, or `[s]` where
 //! s divides n: element i then uses rate and step number ⌊i / (n/s)⌋, so that s slots flattened into [s·n] each have
 //! their own. `step` counts from 1.
 

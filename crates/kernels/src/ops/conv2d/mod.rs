@@ -1,6 +1,6 @@
 //! Convolution in two dimensions (cross-correlation) and its two gradients, which are each other's gradients too.
 //!
-//! y[n,o,i,j] = Σ_{c,u,v} w[o,c,u,v] · x[n, g·(c_in/groups) + c, i·stride + u·dilation − pad, j·stride + v·dilation − pad],
+//! `y[n,o,i,j] = Σ_{c,u,v} w[o,c,u,v] · x[n, g·(c_in/groups) + c, i·stride + u·dilation − pad, j·stride + v·dilation − pad]`,
 //! with g the group of o. Shapes: x [n, c_in, h, w] and w [c_out, c_in/groups, kh, kw] give y [n, c_out, oh, ow] with
 //! oh = (h + pads − dilation·(kh − 1) − 1) / stride + 1, rounded down. Pixels outside the image are 0. Padding may
 //! differ before and after. n may be 0.
