@@ -7,7 +7,6 @@ mod report;
 mod train;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use acclimate::prelude::*;
@@ -200,6 +199,3 @@ fn streams(test: &Images, seed: u64, full: bool) -> Result<Vec<Stream>> {
     }
     Ok(streams)
 }
-
-/// Arc is what sessions share a model by.
-type Model = Arc<dyn Layer>;

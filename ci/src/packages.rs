@@ -62,6 +62,7 @@ struct Dependency {
 
 #[derive(Debug, Deserialize)]
 struct Target {
+    name: String,
     kind: Vec<String>,
     src_path: String,
 }
@@ -164,6 +165,11 @@ impl Metadata {
             }
             for target in package.targets.iter().filter(|target| target.kind.iter().any(|kind| kind == "example")) {
                 all.push_str(&fs::read_to_string(&target.src_path).with_context(|| target.src_path.clone())?);
+                // An example of several files keeps the others in the folder of its name.
+                let parts = format!("examples/{}/", target.name);
+                all.extend(
+                    files.iter().filter(|file| file.path.starts_with(&parts)).filter_map(|file| file.text.as_deref()),
+                );
             }
             for dependency in &package.dependencies {
                 let name = dependency.rename.as_ref().unwrap_or(&dependency.name).replace('-', "_");

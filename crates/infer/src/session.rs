@@ -222,7 +222,7 @@ impl Session {
         let ms = started.elapsed().as_secs_f32() * 1e3 / n as f32;
         let mut answers = Vec::with_capacity(n);
         for (i, facts) in facts.into_iter().enumerate() {
-            let input = Input::new(&dims, images[i * size..(i + 1) * size].to_vec())?;
+            let input = Input::new(dims, images[i * size..(i + 1) * size].to_vec())?;
             let place = Place {
                 batch: self.batch,
                 slot: u32::try_from(i).unwrap_or(u32::MAX),
@@ -337,10 +337,12 @@ impl Session {
                 }
             }
             Program::Batch(step) => {
-                if let Reset::Every(k) = self.driver.method.reset {
-                    if k > 0 && self.batch > 0 && self.batch % k == 0 {
-                        (self.carried, self.since_reset) = (None, 0);
-                    }
+                if let Reset::Every(k) = self.driver.method.reset
+                    && k > 0
+                    && self.batch > 0
+                    && self.batch.is_multiple_of(k)
+                {
+                    (self.carried, self.since_reset) = (None, 0);
                 }
                 let (delta, state) = match self.carried.take() {
                     Some(carried) => carried,

@@ -369,7 +369,7 @@ impl Tensor {
     /// [s·n, ..] to [s, n, ..].
     pub(crate) fn split_leading(&self, s: usize) -> Result<Tensor> {
         let d = self.dims();
-        if d.is_empty() || s == 0 || d[0] % s != 0 {
+        if d.is_empty() || s == 0 || !d[0].is_multiple_of(s) {
             return Err(Error::shape(
                 "split_leading",
                 format!("a leading axis divisible by {s}"),

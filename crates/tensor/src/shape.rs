@@ -168,7 +168,7 @@ impl Spec {
     /// The tensor as rows of its last axis: (number of rows, size of the last axis).
     pub fn as_rows(&self) -> (usize, usize) {
         let n_cols = self.shape.last().copied().unwrap_or(1);
-        (if n_cols == 0 { 0 } else { self.numel() / n_cols }, n_cols)
+        (self.numel().checked_div(n_cols).unwrap_or(0), n_cols)
     }
 }
 

@@ -106,7 +106,7 @@ impl Tensor {
             return Err(Error::shape("from_bytes", format!("{exact} bytes for {spec}"), found));
         }
         let mut padded;
-        let bytes = if bytes.len() % 4 == 0 {
+        let bytes = if bytes.len().is_multiple_of(4) {
             bytes
         } else {
             padded = bytes.to_vec();

@@ -1,4 +1,5 @@
 //! The CPU engine against the f64 oracle: element-wise groups, views, reductions, gradients, vmap, compile.
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use acclimate_tensor::oracle::{self, Data};
 use acclimate_tensor::{DType, Device, Result, Tensor, compile, grad, vmap};
@@ -100,7 +101,7 @@ fn gradients_follow_numeric_ones() -> Result<()> {
         let base: Vec<f64> = at.to_vec::<f32>().unwrap().iter().map(|&x| f64::from(x)).collect();
         (0..base.len())
             .map(|i| {
-                let mut side = |h: f64| {
+                let side = |h: f64| {
                     let mut p = base.clone();
                     p[i] += h;
                     oracle::evaluate(&t, &[(at.clone(), p)]).unwrap().real()[0]

@@ -260,10 +260,10 @@ impl Adaptation {
             return wrong("a mean over views without views", "Window::Views");
         }
         for guard in &self.guards {
-            if let Guard::Unusual(x) | Guard::TrustRegion(x) = guard {
-                if !(x.is_finite() && *x >= 0.0) {
-                    return wrong(&format!("guard {guard:?}"), "a number of at least 0");
-                }
+            if let Guard::Unusual(x) | Guard::TrustRegion(x) = guard
+                && !(x.is_finite() && *x >= 0.0)
+            {
+                return wrong(&format!("guard {guard:?}"), "a number of at least 0");
             }
         }
         Ok(())

@@ -42,11 +42,11 @@ impl Cache {
         }
         let built = Arc::new(build(device, graph, donated)?);
         let mut plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if plans.plans.len() >= CAPACITY {
-            if let Some(oldest) = plans.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone()) {
-                plans.plans.remove(&oldest);
-                log::debug!("the plan cache is full ({CAPACITY}); the least recently used plan was dropped");
-            }
+        if plans.plans.len() >= CAPACITY
+            && let Some(oldest) = plans.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone())
+        {
+            plans.plans.remove(&oldest);
+            log::debug!("the plan cache is full ({CAPACITY}); the least recently used plan was dropped");
         }
         let now = plans.clock;
         plans.plans.insert(key.to_vec(), (built.clone(), now));

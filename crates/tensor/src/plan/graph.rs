@@ -244,8 +244,3 @@ impl Walk {
         }
     }
 }
-
-/// The device of a walk's first leaf or node.
-pub(crate) fn device_of(targets: &[&Tensor]) -> Option<Device> {
-    targets.first().map(|t| t.device().clone())
-}

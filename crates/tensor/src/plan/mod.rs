@@ -62,6 +62,7 @@ pub(crate) enum Source {
 
 /// One term of a program, in single-assignment order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[expect(clippy::large_enum_variant, reason = "loads are the most frequent terms, and a program has few")]
 pub(crate) enum Term {
     /// A read at the current index.
     Load { source: Source, dtype: DType, layout: Layout },

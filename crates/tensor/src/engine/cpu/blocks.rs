@@ -107,10 +107,9 @@ impl Kernel {
                     for &a in args {
                         if let (Operand::Register(r), true, Term::Apply { .. }) =
                             (place[a], last[a] == t, &program.terms[a])
+                            && !dead.contains(&r)
                         {
-                            if !dead.contains(&r) {
-                                dead.push(r);
-                            }
+                            dead.push(r);
                         }
                     }
                     free.extend(dead);

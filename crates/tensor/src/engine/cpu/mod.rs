@@ -225,17 +225,6 @@ fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
     Ok(())
 }
 
-impl Roots<'_, '_> {
-    /// The words of a root, to read.
-    fn words(&self, root: Root) -> Option<&[u32]> {
-        match root {
-            Root::Input(i) => self.inputs.get(i)?.as_ref().map(|g| g.as_slice()),
-            Root::Output(j) => self.outputs.get(j).map(|g| g.as_slice()),
-            Root::Arena(k) => self.arenas.get(k).map(|g| g.as_slice()),
-        }
-    }
-}
-
 /// To the engine's own buffer type.
 impl crate::engine::RawBuffer for CpuBuffer {
     fn bytes(&self) -> usize {
