@@ -5,7 +5,6 @@ use std::hash::{Hash, Hasher};
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::op::{Core, Op};
 use crate::shape::Spec;

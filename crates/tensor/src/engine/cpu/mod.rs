@@ -16,7 +16,7 @@ use crate::dtype::DType;
 use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
-use crate::plan::{Action, OpStep, Plan, Root, Source, Term};
+use crate::plan::{Action, OpStep, Plan, Source, Term};
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
