@@ -76,7 +76,7 @@ impl Overlay {
         self.len == 0
     }
 
-    /// θ₀ + Δ: parameters that read through the overlay. `delta`: [len].
+    /// θ₀ + Δ: parameters that read through the overlay. `delta`: \[len\].
     pub fn applied(&self, params: &Params, delta: &Tensor) -> Result<Params, Error> {
         let mut moved = Vec::with_capacity(self.entries.len());
         for e in &self.entries {

@@ -17,7 +17,7 @@ pub const CANDIDATES: [&str; 6] =
 const FLOOR: f32 = 1e-3;
 
 /// The corrected image: u = (e^gain·x + offset) softly limited to 0..1, v = u^(e^gamma), v + sharpen·(v − blur(v)).
-/// x: [c, h, w], phi: [4] → [c, h, w]. At phi = 0 a pixel in [0.001, 1] keeps its value.
+/// x: [c, h, w], phi: \[4\] → [c, h, w]. At phi = 0 a pixel in [0.001, 1] keeps its value.
 pub fn correct(x: &Tensor, phi: &Tensor) -> Result<Tensor> {
     let part = |i: usize| phi.narrow(0, i, 1)?.reshape(&[1, 1, 1]);
     let u = x.mul(&part(0)?.exp()?)?.add(&part(1)?)?;

@@ -108,7 +108,7 @@ impl SourceStatistics {
     }
 
     /// How unusual each row of a batch is: half the mean squared z-score of its layer statistics, each layer counting
-    /// the same; about ½ for source images. taps of [n, ..] → [n].
+    /// the same; about ½ for source images. taps of [n, ..] → \[n\].
     pub fn score(&self, taps: &[(String, Tensor)]) -> Result<Tensor, Error> {
         let (f, layers) = features(taps)?;
         if layers != self.layers {

@@ -145,7 +145,7 @@ impl Watcher {
     /// At the beginning of a run.
     ///
     /// # Errors
-    /// [`Error`] for a bound that is negative or not a number, or a divergence factor of at most 1.
+    /// [`Error`](crate::Error) for a bound that is negative or not a number, or a divergence factor of at most 1.
     pub fn new(settings: &Convergence) -> Result<Self> {
         let bad = |x: f64| !(x.is_finite() && x >= 0.0);
         if bad(settings.gradient) || bad(settings.loss) {

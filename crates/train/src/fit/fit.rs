@@ -102,7 +102,7 @@ impl Fit<(Tensor, Tensor)> {
 }
 
 impl<B: Tree + 'static> Fit<B> {
-    /// A loop that lowers `objective`: a function of parameters, batch and a random key (u32 [2], another one each
+    /// A loop that lowers `objective`: a function of parameters, batch and a random key (u32 \[2\], another one each
     /// step) that gives the loss, or the loss and the parameters with updated buffers. It is traced once for each
     /// shape of batch; numbers it captures are constants.
     pub fn new<O: Into<Outcome>>(

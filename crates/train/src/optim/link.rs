@@ -13,7 +13,7 @@ use crate::params::{Entry, Params};
 /// What every link of a step sees.
 #[derive(Clone, Debug)]
 pub struct StepCx {
-    /// The learning rate: f32 [1], a tensor so that a changing rate changes no plan.
+    /// The learning rate: f32 \[1\], a tensor so that a changing rate changes no plan.
     pub rate: Tensor,
     /// The loss of this step, for rules that look at it.
     pub loss: Option<Tensor>,
@@ -42,7 +42,7 @@ pub trait Transform: Debug + Send + Sync {
         Ok(State::new())
     }
 
-    /// Gradients and state, one step on. All tensors are flat, [n], and zero in the padding of an arena.
+    /// Gradients and state, one step on. All tensors are flat, \[n\], and zero in the padding of an arena.
     fn apply(&self, grads: Tensor, theta: &Tensor, state: State, cx: &StepCx) -> Result<(Tensor, State)>;
 
     /// The last word on the parameters, after the links behind it and the rule: `new` unless the link holds parts back.
@@ -69,7 +69,7 @@ pub trait Gate: Debug + Send + Sync {
         Ok(State::new())
     }
 
-    /// Gradients to pass on, whether to step (bool [1]), and its own state, which moves on in any case.
+    /// Gradients to pass on, whether to step (bool \[1\]), and its own state, which moves on in any case.
     fn admit(&self, grads: Tensor, state: State, cx: &StepCx) -> Result<(Tensor, Tensor, State)>;
 }
 
@@ -108,10 +108,10 @@ impl Link {
 
 /// What can be optimized: anything that is one flat f32 tensor.
 pub trait Flat {
-    /// The values, [n].
+    /// The values, \[n\].
     fn flat(&self) -> &Tensor;
 
-    /// Which elements belong to parameters whose path is or lies below one of `paths`: bool [n].
+    /// Which elements belong to parameters whose path is or lies below one of `paths`: bool \[n\].
     ///
     /// # Errors
     /// For a path that selects nothing.

@@ -177,7 +177,7 @@ impl Optimizer {
         self.schedule.rate(step)
     }
 
-    /// The same as a tensor, f32 [1], as [`StepCx`] wants it.
+    /// The same as a tensor, f32 \[1\], as [`StepCx`] wants it.
     ///
     /// # Errors
     /// If the device has no memory left.

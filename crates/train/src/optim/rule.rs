@@ -22,7 +22,7 @@ pub trait StepRule: Debug + Send + Sync {
     /// What it remembers before the first step.
     fn init(&self, like: &dyn Flat) -> Result<State>;
 
-    /// Parameters and state after a step. All tensors are flat, [n]; where gradient and parameters are zero (the
+    /// Parameters and state after a step. All tensors are flat, \[n\]; where gradient and parameters are zero (the
     /// padding of an arena) the parameters stay zero.
     fn step(&self, theta: &Tensor, grads: &Tensor, state: State, cx: &StepCx) -> Result<(Tensor, State)>;
 

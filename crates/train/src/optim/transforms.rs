@@ -30,7 +30,7 @@ impl Transform for ClipNorm {
     }
 }
 
-/// The Euclidean norm of all elements: f32 [1].
+/// The Euclidean norm of all elements: f32 \[1\].
 ///
 /// # Errors
 /// If the tensor is not f32.
