@@ -38,6 +38,7 @@ struct Info {
     name: &'static str,
     arity: usize,
     kind: Kind,
+    #[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "read by the wgpu engine"))]
     wgsl: &'static str,
     /// Rough cost in additions; what costs little is computed again rather than stored.
     cost: u32,
@@ -287,6 +288,7 @@ impl Func {
     }
 
     /// The body of the WGSL function of `a`, `b`, `c`, `d`.
+    #[cfg(feature = "gpu")]
     pub(crate) fn wgsl(self) -> &'static str {
         self.info().wgsl
     }

@@ -78,6 +78,7 @@ pub(crate) trait Engine: Send + Sync {
 
 /// How to open a GPU.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "read by the wgpu engine"))]
 pub(crate) struct GpuOptions {
     /// WebGPU's default limits, no optional features.
     pub restricted: bool,
@@ -100,6 +101,8 @@ pub(crate) fn open_gpu(name: &str, _: &str, _: GpuOptions) -> Result<Device> {
     })
 }
 
+/// No adapter of this name.
+#[cfg(feature = "gpu")]
 pub(crate) fn no_device(name: &str) -> Error {
     Error::NoDevice { name: name.into(), present: present().join(", ") }
 }

@@ -74,6 +74,7 @@ pub(crate) enum Term {
 
 impl Term {
     /// The dtype of the term's value.
+    #[cfg(feature = "gpu")]
     pub fn dtype(&self) -> DType {
         match self {
             Term::Load { dtype, .. } | Term::Scalar { dtype, .. } => *dtype,
