@@ -66,8 +66,7 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
 
 fn verdict(method: &Adaptation, facts: &[f32], finite_input: bool) -> Verdict {
     let [before, after, finite, fell, unusual, score] = [facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]];
-    let gate = method.guards.iter().find_map(|g| if let Guard::Unusual(x) = g { Some(*x) } else { None });
-    let (action, reason) = match gate {
+    let (action, reason) = match method.gate() {
         _ if !finite_input => (Action::RolledBack, Reason::NotFinite { place: "input".into() }),
         Some(threshold) if unusual == 0.0 => (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold }),
         _ if finite == 0.0 => {

@@ -2,6 +2,7 @@
 //! standard deviation over an image, and how both spread from image to image. Recorded once; the measure of whether an
 //! image looks ordinary to the network.
 
+use acclimate_kernels::TensorOps;
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::{Layer, Params, Pass};
 
@@ -32,9 +33,7 @@ fn features(taps: &[(String, Tensor)]) -> Result<(Tensor, Vec<(String, usize)>),
     for (path, x) in taps {
         // [n, c, h, w] or [n, c, l]: statistics over all but the first two axes.
         let axes: Vec<isize> = (2..x.rank() as isize).collect();
-        let count: usize = x.dims()[2..].iter().product();
-        let mean = x.sum_keep(&axes)?.mul_scalar(1.0 / count as f32)?;
-        let variance = x.sub(&mean)?.square()?.sum(&axes)?.mul_scalar(1.0 / count as f32)?;
+        let (mean, variance) = (x.mean(&axes)?, x.var(&axes, 0.0)?);
         let dims = [x.dims()[0], x.dims()[1]];
         parts.push(mean.reshape(&dims)?);
         // The floor keeps the root's slope finite where a channel is constant.

@@ -95,7 +95,7 @@ impl Driver {
         let finite = all_finite(&[&logits, &last.0, &theta])?;
         let fell = if checks { last.0.lt(&loss_before)? } else { finite.clone() };
         // A gate asks for one score; only per-input windows have one.
-        let (unusual, score) = match (self.gate(), score) {
+        let (unusual, score) = match (m.gate(), score) {
             (Some(limit), Some(score)) if !batch => {
                 let score = score.reshape(&[])?;
                 (score.le(&score.full_like(limit)?)?.not()?, score)
@@ -131,10 +131,6 @@ impl Driver {
             _ => None,
         };
         Ok(Outcome { report, delta: delta_after, state: state_after, image })
-    }
-
-    fn gate(&self) -> Option<f32> {
-        self.method.guards.iter().find_map(|g| if let Guard::Unusual(x) = g { Some(*x) } else { None })
     }
 
     fn forward(&self, params: &Params, rows: &Tensor, statistics: acclimate_train::Statistics) -> Result<Seen, Error> {

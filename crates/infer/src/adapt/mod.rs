@@ -219,7 +219,12 @@ impl Adaptation {
     pub fn needs_source_statistics(&self) -> bool {
         matches!(self.objective, Objective::FeatureLikelihood { .. })
             || self.prepare == Prepare::BestCandidate
-            || self.guards.iter().any(|g| matches!(g, Guard::Unusual(_)))
+            || self.gate().is_some()
+    }
+
+    /// The score at or below which an input is left alone, if there is such a guard.
+    pub(crate) fn gate(&self) -> Option<f32> {
+        self.guards.iter().find_map(|g| if let Guard::Unusual(x) = g { Some(*x) } else { None })
     }
 
     /// Everything that configures the method, for receipts.

@@ -38,7 +38,7 @@ pub(crate) struct Drafted {
     pub steps: Vec<Step>,
     /// The value of each graph output.
     pub outputs: Vec<ValueId>,
-    /// Assembled values: (step, value, pieces with their byte offsets).
+    /// Assembled values and their pieces.
     pub assembled: Vec<Assembled>,
 }
 
@@ -47,8 +47,6 @@ pub(crate) struct Drafted {
 pub(crate) struct Assembled {
     pub out: ValueId,
     pub pieces: Vec<(ValueId, usize)>,
-    /// Index of the step before which it is complete.
-    pub step: usize,
 }
 
 /// Why an expression cannot be built as it is.
@@ -260,8 +258,7 @@ impl<'g> Fuser<'g> {
         for &(from, offset) in &pieces {
             self.step(Action::Copy { from, to: out, offset }, "assemble".into(), node);
         }
-        let step = self.out.steps.len();
-        self.out.assembled.push(Assembled { out, pieces, step });
+        self.out.assembled.push(Assembled { out, pieces });
         Ok(())
     }
 

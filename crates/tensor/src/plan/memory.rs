@@ -3,9 +3,11 @@
 //! Values that share memory form one storage. Storages get offsets greedily, largest first, at the lowest place that
 //! is free during their lifetime (Pisarchyk and Lee 2020, "greedy by size").
 
+use std::collections::HashSet;
+
 use crate::device::Caps;
 use crate::error::{Error, Result};
-use crate::plan::fuse::{Assembled, Drafted};
+use crate::plan::fuse::{Assembled, Draft, Drafted};
 use crate::plan::graph::Graph;
 use crate::plan::{ALIGNMENT, Action, Place, Plan, Root, Source, Step, Term, Value, ValueId};
 use crate::shape::Spec;
@@ -99,12 +101,8 @@ pub(crate) fn place(
 }
 
 impl Planner<'_> {
-    fn root(&self, mut v: ValueId) -> (ValueId, usize) {
-        let mut offset = 0;
-        while let Some((base, at)) = self.drafted.values[v].alias {
-            (v, offset) = (base, offset + at);
-        }
-        (v, offset)
+    fn root(&self, v: ValueId) -> (ValueId, usize) {
+        root(&self.drafted.values, v)
     }
 
     fn lifetimes(&mut self) {
@@ -125,11 +123,9 @@ impl Planner<'_> {
         self.lifetimes();
         let mut taken = vec![false; self.drafted.values.len()];
         let steps = std::mem::take(&mut self.drafted.steps);
-        let mut moved = Vec::new();
         for (s, mut step) in steps.into_iter().enumerate() {
-            moved.push(self.drafted.steps.len());
             if let Action::Op(op) = &mut step.action {
-                for &(i, o) in op.op.in_place() {
+                for &(i, _) in op.op.in_place() {
                     let u = op.ins[i];
                     let (base, _) = self.root(u);
                     let leaf = self.drafted.values[base].leaf;
@@ -148,19 +144,14 @@ impl Planner<'_> {
                     let action = Action::Copy { from: u, to: copy, offset: 0 };
                     self.drafted.steps.push(Step { action, label: "copy".into(), at: step.at });
                     op.ins[i] = copy;
-                    let _ = o;
                 }
             }
             self.drafted.steps.push(step);
         }
-        moved.push(self.drafted.steps.len());
-        for a in &mut self.drafted.assembled {
-            a.step = moved[a.step];
-        }
     }
 
     fn push_value(&mut self, spec: Spec) -> ValueId {
-        self.drafted.values.push(crate::plan::fuse::Draft { spec, alias: None, leaf: None });
+        self.drafted.values.push(Draft { spec, alias: None, leaf: None });
         self.home.push(None);
         self.last.push(0);
         self.output_of.push(None);
@@ -204,8 +195,14 @@ impl Planner<'_> {
 
     /// Pieces of an assembled value that nothing else needs elsewhere are computed at their offsets.
     fn place_pieces(&mut self) {
+        let mut in_place = HashSet::new();
+        for step in &self.drafted.steps {
+            if let Action::Op(o) = &step.action {
+                in_place.extend(o.op.in_place().iter().flat_map(|&(i, k)| [o.ins[i], o.outs[k]]));
+            }
+        }
         for a in std::mem::take(&mut self.drafted.assembled) {
-            let Assembled { out, pieces, .. } = a;
+            let Assembled { out, pieces } = a;
             if self.drafted.values[out].alias.is_some() {
                 continue;
             }
@@ -219,11 +216,7 @@ impl Planner<'_> {
                 let d = &self.drafted.values[base];
                 let same = at == 0 && d.spec.bytes() == self.drafted.values[piece].spec.bytes();
                 let free = d.leaf.is_none() && self.output_of[base].is_none() && self.home[base].is_none();
-                let in_place = self.drafted.steps.iter().any(|s| match &s.action {
-                    Action::Op(o) => o.op.in_place().iter().any(|&(i, k)| o.ins[i] == base || o.outs[k] == base),
-                    _ => false,
-                });
-                if once && same && free && !in_place && offset % ALIGNMENT == 0 {
+                if once && same && free && !in_place.contains(&base) && offset % ALIGNMENT == 0 {
                     self.home[base] = Some((storage, offset));
                 }
             }
@@ -232,11 +225,8 @@ impl Planner<'_> {
         let values = &self.drafted.values;
         let home = &self.home;
         let root_home = |v: ValueId| {
-            let (mut v, mut offset) = (v, 0);
-            while let Some((base, at)) = values[v].alias {
-                (v, offset) = (base, offset + at);
-            }
-            home[v].map(|(s, at)| (s, at + offset))
+            let (base, offset) = root(values, v);
+            home[base].map(|(s, at)| (s, at + offset))
         };
         for step in &mut self.drafted.steps {
             if let Action::Copy { from, to, offset } = step.action {
@@ -252,19 +242,19 @@ impl Planner<'_> {
     fn choose(&mut self, s: usize, o: usize, v: ValueId, reuse: bool) -> usize {
         let bytes = self.drafted.values[v].spec.bytes();
         let output = self.output_of[v];
-        let action = self.drafted.steps[s].action.clone();
-        let in_place = match &action {
+        let action = &self.drafted.steps[s].action;
+        let in_place = match action {
             Action::Op(op) => op.op.in_place().iter().find(|p| p.1 == o).map(|p| op.ins[p.0]),
             _ => None,
         };
         let mut candidates: Vec<(ValueId, bool)> = in_place.into_iter().map(|u| (u, true)).collect();
         if reuse && in_place.is_none() && matches!(action, Action::Map(_)) {
-            let (reads, _) = touched(&action);
-            candidates.extend(reads.into_iter().filter(|&u| reads_in_step(&action, u)).map(|u| (u, false)));
+            let (reads, _) = touched(action);
+            candidates.extend(reads.into_iter().filter(|&u| reads_in_step(action, u)).map(|u| (u, false)));
         }
         for (u, forced) in candidates {
-            let Some((storage, 0)) = self.home[self.root(u).0] else { continue };
             let base = self.root(u).0;
+            let Some((storage, 0)) = self.home[base] else { continue };
             if self.drafted.values[u].alias.is_some() {
                 continue;
             }
@@ -405,6 +395,15 @@ impl Planner<'_> {
             })
             .collect()
     }
+}
+
+/// The value that `v` is part of, and where in it.
+fn root(values: &[Draft], mut v: ValueId) -> (ValueId, usize) {
+    let mut offset = 0;
+    while let Some((base, at)) = values[v].alias {
+        (v, offset) = (base, offset + at);
+    }
+    (v, offset)
 }
 
 fn overlap(a: &Storage, b: &Storage) -> bool {

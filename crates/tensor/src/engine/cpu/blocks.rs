@@ -38,7 +38,7 @@ struct Load {
     source: Option<usize>,
     layout: Layout,
     contiguous: bool,
-    register: Option<usize>,
+    register: usize,
 }
 
 /// A program with its registers assigned.
@@ -58,7 +58,7 @@ thread_local! {
 }
 
 impl Kernel {
-    pub fn new(program: &Program, dims: &[usize]) -> Self {
+    pub fn new(program: &Program) -> Self {
         let n = program.terms.len();
         let mut last = vec![0; n];
         for (t, term) in program.terms.iter().enumerate() {
@@ -67,7 +67,6 @@ impl Kernel {
             }
         }
         program.results.iter().for_each(|&r| last[r] = usize::MAX);
-        let _ = dims;
         let mut k = Kernel {
             loads: Vec::new(),
             scalars: Vec::new(),
@@ -89,7 +88,7 @@ impl Kernel {
                     let contiguous = source.is_some() && layout.is_contiguous();
                     let register = k.n_registers;
                     k.n_registers += 1;
-                    k.loads.push(Load { source, layout: layout.clone(), contiguous, register: Some(register) });
+                    k.loads.push(Load { source, layout: layout.clone(), contiguous, register });
                     if contiguous { Operand::Direct(k.loads.len() - 1) } else { Operand::Register(register) }
                 }
                 Term::Scalar { index, .. } => {
@@ -175,9 +174,7 @@ impl Kernel {
         n: usize,
     ) -> &'r [u32] {
         for (load, run) in self.loads.iter().zip(runs) {
-            if let Some(r) = load.register {
-                fill_run(&mut registers[r][..n], load.source.and_then(|s| sources[s]), run);
-            }
+            fill_run(&mut registers[load.register][..n], load.source.and_then(|s| sources[s]), run);
         }
         for ins in &self.instructions {
             let mut to = std::mem::take(&mut registers[ins.to]);
@@ -194,7 +191,7 @@ impl Kernel {
     fn register_of(&self, o: Operand) -> usize {
         match o {
             Operand::Register(r) => r,
-            Operand::Direct(l) => self.loads[l].register.unwrap_or(0),
+            Operand::Direct(l) => self.loads[l].register,
         }
     }
 
@@ -232,7 +229,7 @@ impl Kernel {
         n: usize,
         out: &[u32],
     ) {
-        let Some(r) = load.register else { return };
+        let r = load.register;
         match load.source {
             // An update in place reads what the block holds.
             Some(s) if sources[s].is_none() => registers[r][..n].copy_from_slice(&out[..n]),
@@ -256,7 +253,7 @@ impl Kernel {
                 let start = load.layout.offset.unsigned_abs() + at;
                 match load.source.and_then(|s| sources[s]) {
                     Some(source) => &source[start..start + n],
-                    None => &registers[load.register.unwrap_or(0)][..n],
+                    None => &registers[load.register][..n],
                 }
             }
         }

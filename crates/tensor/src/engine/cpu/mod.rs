@@ -83,8 +83,8 @@ impl Engine for Cpu {
             .steps
             .iter()
             .map(|s| match &s.action {
-                Action::Map(m) => Some(Kernel::new(&m.program, &m.dims)),
-                Action::Reduce(r) => Some(Kernel::new(&r.program, &r.dims)),
+                Action::Map(m) => Some(Kernel::new(&m.program)),
+                Action::Reduce(r) => Some(Kernel::new(&r.program)),
                 _ => None,
             })
             .collect();

@@ -55,13 +55,11 @@ pub(super) fn run(
     if inner_kept {
         let width = step.dims[step.dims.len() - 1];
         let block = width.min(BLOCK);
-        let per_row = width.div_ceil(block);
         // Rows of the output, cut into blocks: each an independent task.
         let mut tasks: Vec<(usize, usize, &mut [u32])> = Vec::with_capacity(out.len() / block + 1);
         for (row, cells) in out.chunks_mut(width).enumerate() {
             tasks.extend(cells.chunks_mut(block).enumerate().map(|(b, c)| (row, b * block, c)));
         }
-        let _ = per_row;
         let task = |(row, from, cells): (usize, usize, &mut [u32])| r.columns(row, from, cells);
         if parallel { tasks.into_par_iter().for_each(task) } else { tasks.into_iter().for_each(task) }
     } else if out.len() >= 8 || !parallel {
