@@ -34,12 +34,15 @@ struct Options {
     /// All severities and all 2,000 test images for every method
     #[arg(long)]
     full: bool,
+    /// Images of each class that the costly methods answer: the first ones in file order
+    #[arg(long, default_value_t = SUBSET)]
+    per_class: usize,
     /// Device statistics at the end
     #[arg(long)]
     profile: bool,
 }
 
-/// Images of each class that the costly methods answer.
+/// Images of each class that the costly methods answer if nobody says otherwise.
 const SUBSET: usize = 50;
 /// Images of a batch for the methods that adapt to batches.
 const BATCH: usize = 200;
@@ -99,7 +102,7 @@ fn main() -> Result<()> {
         let subset = if o.full {
             stream.images.clone()
         } else {
-            stream.images.first_per_class(if o.smoke { 4 } else { SUBSET })
+            stream.images.first_per_class(if o.smoke { 4 } else { o.per_class })
         };
         let mut run = |method: Adaptation, images: &Images, name: &str, batch: usize| -> Result<Evaluation> {
             let mut session = session(method)?;

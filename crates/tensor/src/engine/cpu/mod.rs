@@ -4,6 +4,7 @@
 //! `rayon`. Work is cut by shape alone, so answers do not depend on the number of threads.
 
 mod blocks;
+mod live;
 mod memory;
 pub mod product;
 mod reduce;
@@ -17,6 +18,7 @@ use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
 use crate::plan::{Action, OpStep, Plan, Source, Term};
+use crate::shape::Spec;
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
@@ -107,7 +109,10 @@ impl Engine for Cpu {
         let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
-            run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?;
+            match live::rows(plan, step, &mut roots)? {
+                Some(rows) => live::run_step(plan, step, rows, kernel.as_ref(), run.scalars, &mut roots)?,
+                None => run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?,
+            }
             if *check_finite() {
                 finite(plan, step, &mut roots)?;
             }
@@ -146,6 +151,15 @@ fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> R
     Ok(())
 }
 
+/// The values that a program reads.
+fn loads(terms: &[Term]) -> smallvec::SmallVec<[usize; 8]> {
+    let value = |t: &Term| match t {
+        Term::Load { source: Source::Value(v), .. } => Some(*v),
+        _ => None,
+    };
+    terms.iter().filter_map(value).collect()
+}
+
 fn run_step(
     plan: &Plan,
     action: &Action,
@@ -153,15 +167,6 @@ fn run_step(
     scalars: &[u32],
     roots: &mut Roots<'_, '_>,
 ) -> Result<()> {
-    let loads = |terms: &[Term]| -> smallvec::SmallVec<[usize; 8]> {
-        terms
-            .iter()
-            .filter_map(|t| match t {
-                Term::Load { source: Source::Value(v), .. } => Some(*v),
-                _ => None,
-            })
-            .collect()
-    };
     match (action, kernel) {
         (Action::Map(m), Some(k)) => {
             let reads = loads(&m.program.terms);
@@ -179,7 +184,7 @@ fn run_step(
             let dtype = plan.values[r.out].spec.dtype;
             reduce::run(k, r, dtype, &sources, scalars, &mut memory.write(0)?[..n])
         }
-        (Action::Op(o), _) => run_op(plan, o, roots),
+        (Action::Op(o), _) => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
         (Action::Copy { from, to, offset }, _) => {
             let bytes = plan.values[*from].spec.bytes();
             let mut memory = StepMemory::new(plan, &[*from], &[*to], roots)?;
@@ -197,11 +202,11 @@ fn run_step(
     }
 }
 
-fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
+fn run_op(plan: &Plan, o: &OpStep, in_specs: &[Spec], out_specs: &[Spec], roots: &mut Roots<'_, '_>) -> Result<()> {
     let mut memory = StepMemory::new(plan, &o.ins, &o.outs, roots)?;
     let in_place = o.op.in_place();
     let mut ins = Vec::with_capacity(o.ins.len());
-    for (i, spec) in o.in_specs.iter().enumerate() {
+    for (i, spec) in in_specs.iter().enumerate() {
         if let Some(&(_, out)) = in_place.iter().find(|p| p.0 == i) {
             ins.push(In::InPlace(out));
             continue;
@@ -214,14 +219,14 @@ fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
         });
     }
     let mut outs = Vec::with_capacity(o.outs.len());
-    for (words, spec) in memory.writes().zip(&o.out_specs) {
+    for (words, spec) in memory.writes().zip(out_specs) {
         outs.push(match spec.dtype {
             DType::F32 => Out::Real(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),
             DType::F16 => Out::Half(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),
             _ => Out::Word(&mut words[..spec.numel()]),
         });
     }
-    o.op.cpu(&mut Call { ins, outs, in_specs: &o.in_specs, out_specs: &o.out_specs });
+    o.op.cpu(&mut Call { ins, outs, in_specs, out_specs });
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Root, ValueId};
 
+use super::live::ByRows;
+
 /// Memory of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
@@ -63,6 +65,8 @@ pub(super) struct Dispatch {
     /// Storage bindings 1, 2, ..
     pub ranges: Vec<Range>,
     pub workgroups: usize,
+    /// What it is for fewer rows, if it may leave out some.
+    pub by_rows: Option<ByRows>,
 }
 
 /// Where the values of a plan are bound.

@@ -7,6 +7,7 @@ mod adapter;
 mod codegen;
 mod health;
 mod launch;
+mod live;
 mod pipeline;
 mod pool;
 mod prepare;
