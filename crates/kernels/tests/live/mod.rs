@@ -79,7 +79,10 @@ pub fn check(device: &Device) -> Result<()> {
             let size = want.iter().fold(0f32, |m, x| m.max(x.abs()));
             for (k, (g, w)) in got.iter().zip(&want).enumerate() {
                 let bound = (N * 36) as f32 * f32::EPSILON * size;
-                assert!((g - w).abs() <= bound, "{bits:07b}, result {i}, element {k}: {g}, expected {w} within {bound}");
+                assert!(
+                    (g - w).abs() <= bound,
+                    "{bits:07b}, result {i}, element {k}: {g}, expected {w} within {bound}"
+                );
             }
         }
     }
