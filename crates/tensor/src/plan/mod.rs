@@ -157,6 +157,13 @@ pub(crate) enum Scope {
     Op { inputs: SmallVec<[(usize, usize); 2]>, output: Option<usize> },
 }
 
+impl Scope {
+    /// Whether what the step writes has rows, so that some of it is left out.
+    pub fn has_rows(&self) -> bool {
+        !matches!(self, Scope::Reduced | Scope::Op { output: None, .. })
+    }
+}
+
 /// One step and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {

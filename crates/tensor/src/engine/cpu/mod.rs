@@ -14,7 +14,7 @@ use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::device::{Counters, DeviceInfo};
 use crate::dtype::DType;
-use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
+use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run, checks_finite, written};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
 use crate::plan::{Action, OpStep, Plan, Source, Term};
@@ -113,7 +113,7 @@ impl Engine for Cpu {
                 Some(rows) => live::run_step(plan, step, rows, kernel.as_ref(), run.scalars, &mut roots)?,
                 None => run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?,
             }
-            if *check_finite() {
+            if checks_finite() {
                 finite(plan, step, &mut roots)?;
             }
         }
@@ -128,23 +128,19 @@ impl Engine for Cpu {
     }
 }
 
-fn check_finite() -> &'static bool {
-    static CHECK: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    CHECK.get_or_init(|| std::env::var("ACCLIMATE_CHECK").is_ok_and(|v| v == "finite"))
-}
-
 /// Fails at the first f32 that is not finite in what a step wrote.
 fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> Result<()> {
-    let outs: &[usize] = match &step.action {
-        Action::Map(m) => &m.outs,
-        Action::Reduce(r) => std::slice::from_ref(&r.out),
-        Action::Op(o) => &o.outs,
-        _ => &[],
-    };
-    for &v in outs.iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
+    let rows = live::rows(plan, step, roots)?;
+    for &v in written(&step.action).iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
         let mut memory = StepMemory::new(plan, &[], &[v], roots)?;
         let data: &[f32] = bytemuck::cast_slice(memory.write(0)?);
-        if let Some(index) = data[..plan.values[v].spec.numel()].iter().position(|x| !x.is_finite()) {
+        // Rows that were left out hold anything.
+        let all = plan.values[v].spec.numel();
+        let n = match (&step.live, rows) {
+            (Some(live), Some(rows)) if live.scope.has_rows() => all / live.of * rows,
+            _ => all,
+        };
+        if let Some(index) = data[..n].iter().position(|x| !x.is_finite()) {
             return Err(Error::NotFinite { node: step.label.clone(), index, at: step.at.to_string() });
         }
     }

@@ -14,6 +14,8 @@ pub(super) enum Slot {
     Root(Root),
     /// Scratch memory, shared by all steps: steps run one after the other.
     Scratch(usize),
+    /// What checks of a run find.
+    Check,
 }
 
 /// A part of a slot, in bytes. The offset keeps the device's alignment of bindings; the length is never zero.

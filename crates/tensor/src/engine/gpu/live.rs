@@ -36,15 +36,7 @@ pub(super) fn attach(step: &Step, live: &Live, caps: &Caps, dispatches: &mut [Di
             let keeps = matches!(step.action, Action::Reduce(_));
             let word = usize::from(reduced);
             let n = if reduced { 1 } else { dispatches.len() };
-            for d in dispatches.iter_mut().take(n) {
-                let Some(&Word::Fixed(all)) = d.words.get(word) else {
-                    return Err(Error::internal("live rows", format!("{} has no number of elements", d.label)));
-                };
-                let each = all / u32::try_from(of.max(1)).unwrap_or(u32::MAX);
-                let share = |rows: usize| if keeps { d.workgroups } else { (d.workgroups * rows).div_ceil(of.max(1)) };
-                let rows = (0..=of).map(|rows| (vec![each * rows as u32], share(rows))).collect();
-                d.by_rows = Some(ByRows { count: live.count, words: vec![word], rows });
-            }
+            dispatches.iter_mut().take(n).try_for_each(|d| attach_rows(live, word, keeps, d))?;
             Ok(())
         }
         Action::Op(o) => {
@@ -63,6 +55,19 @@ pub(super) fn attach(step: &Step, live: &Live, caps: &Caps, dispatches: &mut [Di
         }
         _ => Err(Error::internal("live rows", "a copy has none")),
     }
+}
+
+/// Lets one word, a number of elements, follow the rows; workgroups too, unless the dispatch keeps them.
+pub(super) fn attach_rows(live: &Live, word: usize, keeps: bool, d: &mut Dispatch) -> Result<()> {
+    let Some(&Word::Fixed(all)) = d.words.get(word) else {
+        return Err(Error::internal("live rows", format!("{} has no number of elements", d.label)));
+    };
+    let of = live.of.max(1);
+    let each = all / u32::try_from(of).unwrap_or(u32::MAX);
+    let share = |rows: usize| if keeps { d.workgroups } else { (d.workgroups * rows).div_ceil(of) };
+    let rows = (0u32..).zip(0..=of).map(|(r, rows)| (vec![each * r], share(rows))).collect();
+    d.by_rows = Some(ByRows { count: live.count, words: vec![word], rows });
+    Ok(())
 }
 
 /// The look-up for one count.

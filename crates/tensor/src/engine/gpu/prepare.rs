@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::op::Bind;
 use crate::plan::{Action, OpStep, Plan, Root, Step, ValueId};
 
+use super::check::Checks;
 use super::codegen;
 use super::launch::{Dispatch, Memory, Range, Slot, Word, fold};
 use super::live::{self, LookUps};
@@ -43,6 +44,8 @@ pub(super) struct Ready {
     pub scratch: Vec<usize>,
     /// Launches that leave out rows.
     pub live: LookUps,
+    /// What is checked after each step.
+    pub checks: Checks,
     /// What runs use and give back: one for each run at the same time.
     pub states: Mutex<Vec<State>>,
 }
@@ -53,13 +56,16 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
     let memory = Memory { plan, alignment: caps.offset_alignment.max(4) };
     let mut scratch = Vec::new();
     let mut dispatches = Vec::new();
-    for step in &plan.steps {
+    let mut checks = Checks::default();
+    for (number, step) in plan.steps.iter().enumerate() {
         let mut lowered = lower(step, memory, caps, &mut scratch)?;
         if let Some(live) = &step.live {
             live::attach(step, live, caps, &mut lowered)?;
         }
         dispatches.extend(lowered);
+        dispatches.extend(checks.of(number, step, memory)?);
     }
+    checks.finish(&mut dispatches);
     for dispatch in &dispatches {
         check_bindings(dispatch, caps)?;
     }
@@ -70,6 +76,7 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
         scalars: Vec::new(),
         scratch,
         live: LookUps::default(),
+        checks,
         states: Mutex::default(),
     };
     for dispatch in dispatches {

@@ -1,5 +1,7 @@
 //! One run of a prepared plan: one command buffer with one compute pass, one submission.
 
+use std::sync::Arc;
+
 use crate::device::Counters;
 use crate::engine::{Buffer, Here, Readback, Run};
 use crate::error::{Error, Result};
@@ -44,6 +46,7 @@ struct Buffers<'a> {
     outputs: Vec<&'a GpuBuffer>,
     arenas: Vec<GpuBuffer>,
     scratch: Vec<GpuBuffer>,
+    check: Option<Buffer>,
 }
 
 /// The engine's own buffer.
@@ -59,6 +62,7 @@ impl Buffers<'_> {
             Slot::Root(Root::Output(i)) => self.outputs.get(i).copied(),
             Slot::Root(Root::Arena(i)) => self.arenas.get(i),
             Slot::Scratch(i) => self.scratch.get(i),
+            Slot::Check => self.check.as_ref().map(own).transpose()?,
         };
         found.ok_or_else(|| Error::internal("run", format!("no memory {slot:?}")))
     }
@@ -112,11 +116,18 @@ impl Gpu {
             outputs: run.outputs.iter().map(own).collect::<Result<_>>()?,
             arenas: take(&plan.arenas, "an arena of intermediate values")?,
             scratch: take(&ready.scratch, "scratch memory")?,
+            check: match ready.checks.bytes() {
+                0 => None,
+                bytes => Some(Arc::new(self.pool.take(bytes, "checks")?)),
+            },
         };
         let staging = self.staging(run)?;
         self.write_scalars(ready, state, run.scalars)?;
 
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        if let Some(check) = &buffers.check {
+            encoder.clear_buffer(own(check)?.raw()?, 0, None);
+        }
         if !ready.launches.is_empty() {
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
@@ -143,6 +154,7 @@ impl Gpu {
         Counters::add(&self.counters.dispatches, ready.launches.len() as u64);
         let Some(staging) = staging else {
             self.submit(encoder);
+            self.verdict(plan, ready, &buffers)?;
             return self
                 .health
                 .check()
@@ -157,7 +169,14 @@ impl Gpu {
         let submission = self.submit(encoder);
         self.health.check()?;
         let parts = run.read.iter().map(|&(_, bytes)| bytes).collect();
-        Ok(Box::new(Pending::new(&self.device, &self.health, staging, parts, submission)?))
+        let pending = Pending::new(&self.device, &self.health, staging, parts, submission)?;
+        self.verdict(plan, ready, &buffers)?;
+        Ok(Box::new(pending))
+    }
+
+    /// Waits for what the checks found, if there are any.
+    fn verdict(&self, plan: &Plan, ready: &Ready, buffers: &Buffers<'_>) -> Result<()> {
+        buffers.check.as_ref().map_or(Ok(()), |check| ready.checks.verdict(self, plan, check))
     }
 
     /// Records the look-ups that come before a launch; whether there were any.
