@@ -3,7 +3,9 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use smallvec::SmallVec;
 
 use crate::device::Device;
 use crate::dtype::{DType, Element};
@@ -30,13 +32,29 @@ pub(crate) struct Node {
     pub(crate) device: Device,
     pub(crate) at: &'static Location<'static>,
     state: Mutex<State>,
+    /// Nodes that were recorded on this one; those that nobody holds any more are swept out as the list grows.
+    readers: Mutex<Vec<Weak<Node>>>,
 }
 
 impl Node {
     fn new(specs: Vec<Spec>, device: Device, at: &'static Location<'static>, state: State) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Node { id, specs, device, at, state: Mutex::new(state) })
+        Arc::new(Node { id, specs, device, at, state: Mutex::new(state), readers: Mutex::default() })
+    }
+
+    /// Nodes recorded on this one that somebody still holds.
+    pub(crate) fn readers(&self) -> Vec<Arc<Node>> {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn add_reader(&self, reader: &Arc<Node>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() == readers.capacity() {
+            readers.retain(|r| r.strong_count() > 0);
+        }
+        readers.push(Arc::downgrade(reader));
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -48,8 +66,8 @@ impl Drop for Node {
     /// Iterative: a chain of a million nodes must not exhaust the stack.
     fn drop(&mut self) {
         let mut stack = take_inputs(&mut self.state);
-        while let Some(mut tensor) = stack.pop() {
-            if let Some(node) = Arc::get_mut(&mut tensor.node) {
+        while let Some(tensor) = stack.pop() {
+            if let Some(mut node) = Arc::into_inner(tensor.node) {
                 stack.append(&mut take_inputs(&mut node.state));
             }
         }
@@ -172,7 +190,9 @@ impl Tensor {
         at: &'static Location<'static>,
     ) -> Vec<Tensor> {
         let n = specs.len();
+        let sources: SmallVec<[Arc<Node>; 4]> = inputs.iter().map(|t| t.node.clone()).collect();
         let node = Node::new(specs, device.clone(), at, State::Pending { op, inputs });
+        sources.iter().for_each(|s| s.add_reader(&node));
         (0..n).map(|out| Tensor { node: node.clone(), out }).collect()
     }
 

@@ -14,7 +14,8 @@ fn again(test: &str) -> bool {
         return true;
     }
     let me = std::env::current_exe().unwrap();
-    let run = Command::new(me).args([test, "--exact", "--nocapture"]).env("ACCLIMATE_CHECK", "finite").output().unwrap();
+    let run =
+        Command::new(me).args([test, "--exact", "--nocapture"]).env("ACCLIMATE_CHECK", "finite").output().unwrap();
     let text = String::from_utf8_lossy(&run.stdout).into_owned() + &String::from_utf8_lossy(&run.stderr);
     if text.contains("skipped: no adapter") {
         println!("skipped: no adapter");
