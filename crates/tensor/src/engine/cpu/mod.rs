@@ -4,9 +4,12 @@
 //! `rayon`. Work is cut by shape alone, so answers do not depend on the number of threads.
 
 mod blocks;
+mod lanes;
 mod memory;
 pub mod product;
 mod reduce;
+pub mod simd;
+mod strided;
 
 use std::any::Any;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
@@ -20,6 +23,7 @@ use crate::plan::{Action, OpStep, Plan, Source, Term};
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
+use reduce::Reduce;
 
 /// Name, threads and vector width.
 pub(crate) fn info(reason: &str) -> DeviceInfo {
@@ -56,8 +60,15 @@ fn cpu_buffer(b: &Buffer) -> Result<&CpuBuffer> {
     b.as_any().downcast_ref().ok_or_else(|| Error::internal("cpu", "a buffer of another engine"))
 }
 
-/// What `prepare` makes: a register program for each fused step.
-type Kernels = Vec<Option<Kernel>>;
+/// What `prepare` makes of a step.
+enum Ready {
+    Map(Kernel),
+    Reduce(Reduce),
+    Other,
+}
+
+/// One for each step.
+type Kernels = Vec<Ready>;
 
 impl Engine for Cpu {
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -78,14 +89,20 @@ impl Engine for Cpu {
         Ok(Box::new(Here(Some(vec![bytemuck::cast_slice::<u32, u8>(&data)[..bytes].to_vec()]))))
     }
 
+    fn look(&self, buffer: &Buffer, bytes: usize, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.alive()?;
+        f(&bytemuck::cast_slice::<u32, u8>(&cpu_buffer(buffer)?.read())[..bytes]);
+        Ok(())
+    }
+
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         let kernels: Kernels = plan
             .steps
             .iter()
             .map(|s| match &s.action {
-                Action::Map(m) => Some(Kernel::new(&m.program)),
-                Action::Reduce(r) => Some(Kernel::new(&r.program)),
-                _ => None,
+                Action::Map(m) => Ready::Map(Kernel::new(&m.program)),
+                Action::Reduce(r) => Ready::Reduce(Reduce::new(r, plan.values[r.out].spec.dtype)),
+                _ => Ready::Other,
             })
             .collect();
         Ok(Box::new(kernels))
@@ -107,7 +124,7 @@ impl Engine for Cpu {
         let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
-            run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?;
+            run_step(plan, &step.action, kernel, run.scalars, &mut roots)?;
             if *check_finite() {
                 finite(plan, step, &mut roots)?;
             }
@@ -146,13 +163,7 @@ fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> R
     Ok(())
 }
 
-fn run_step(
-    plan: &Plan,
-    action: &Action,
-    kernel: Option<&Kernel>,
-    scalars: &[u32],
-    roots: &mut Roots<'_, '_>,
-) -> Result<()> {
+fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
     let loads = |terms: &[Term]| -> smallvec::SmallVec<[usize; 8]> {
         terms
             .iter()
@@ -162,8 +173,8 @@ fn run_step(
             })
             .collect()
     };
-    match (action, kernel) {
-        (Action::Map(m), Some(k)) => {
+    match (action, ready) {
+        (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -171,13 +182,13 @@ fn run_step(
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
         }
-        (Action::Reduce(r), Some(k)) => {
+        (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = plan.values[r.out].spec.numel();
-            let dtype = plan.values[r.out].spec.dtype;
-            reduce::run(k, r, dtype, &sources, scalars, &mut memory.write(0)?[..n])
+            k.run(&sources, scalars, &mut memory.write(0)?[..n]);
+            Ok(())
         }
         (Action::Op(o), _) => run_op(plan, o, roots),
         (Action::Copy { from, to, offset }, _) => {
