@@ -10,6 +10,7 @@ pub mod product;
 mod reduce;
 pub mod simd;
 mod strided;
+pub mod tile;
 
 use std::any::Any;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
