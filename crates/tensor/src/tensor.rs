@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use smallvec::SmallVec;
 
-use crate::device::Device;
+use crate::device::{Device, EngineKind};
 use crate::dtype::{DType, Element};
 use crate::engine::Buffer;
 use crate::error::{Error, Result};
@@ -270,6 +270,23 @@ impl Tensor {
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.require_readable(T::DTYPE)?;
         Ok(decode(&eval::read(self)?.wait()?.swap_remove(0), self.numel()))
+    }
+
+    /// Shows the elements to `f`, row-major: without a copy where the device's memory is the host's. `f` must not wait for
+    /// work that writes this tensor.
+    pub fn with_data<T: Element, R>(&self, f: impl FnOnce(&[T]) -> R) -> Result<R> {
+        self.require_readable(T::DTYPE)?;
+        let n = self.numel();
+        if self.device().kind() == EngineKind::Cpu {
+            eval::realize(&[self])?;
+            let buffer = self.buffer().ok_or(Error::Tracing { op: "with_data" })?;
+            let (mut f, mut shown) = (Some(f), None);
+            self.device().0.engine.look(&buffer, self.spec().bytes(), &mut |bytes| {
+                shown = f.take().map(|f| f(bytemuck::cast_slice(bytes)));
+            })?;
+            return shown.ok_or_else(|| Error::internal("with_data", "nothing was shown"));
+        }
+        Ok(f(&decode(&eval::read(self)?.wait()?.swap_remove(0), n)))
     }
 
     /// As [`Tensor::to_vec`], without blocking: the work is submitted at once, the future completes when it is done.

@@ -68,6 +68,11 @@ pub(crate) trait Engine: Send + Sync {
     fn upload(&self, bytes: &[u8]) -> Result<Buffer>;
     /// The first `bytes` of a buffer.
     fn read(&self, buffer: &Buffer, bytes: usize) -> Result<Box<dyn Readback>>;
+    /// Shows the first `bytes` of a buffer, where they are if its memory is the host's.
+    fn look(&self, buffer: &Buffer, bytes: usize, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        f(&self.read(buffer, bytes)?.wait()?.swap_remove(0));
+        Ok(())
+    }
     /// What later runs of the plan need.
     fn prepare(&self, plan: &Plan) -> Result<Prepared>;
     /// Runs a plan: one submission.

@@ -9,6 +9,7 @@
 //! one factor, so gradients of any order stay within the three.
 
 mod cpu;
+mod direct;
 mod geometry;
 #[cfg(feature = "testkit")]
 mod table;

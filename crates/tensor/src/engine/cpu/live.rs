@@ -1,8 +1,8 @@
 //! Steps that do their work for the first rows only.
 
-use super::blocks::Kernel;
 use super::memory::{Roots, StepMemory};
-use super::{loads, reduce, run_op};
+use super::reduce::Reduce;
+use super::{Ready, loads, run_op};
 use crate::error::{Error, Result};
 use crate::plan::rows::{op_specs, shortened};
 use crate::plan::{Action, Plan, ReduceStep, Scope, Step};
@@ -21,13 +21,13 @@ pub(super) fn run_step(
     plan: &Plan,
     step: &Step,
     rows: usize,
-    kernel: Option<&Kernel>,
+    ready: &Ready,
     scalars: &[u32],
     roots: &mut Roots<'_, '_>,
 ) -> Result<()> {
     let Some(live) = &step.live else { return Err(Error::internal("cpu", "a step without live rows")) };
-    match (&step.action, kernel) {
-        (Action::Map(m), Some(k)) => {
+    match (&step.action, ready) {
+        (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -35,7 +35,7 @@ pub(super) fn run_step(
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
         }
-        (Action::Reduce(r), Some(k)) => {
+        (Action::Reduce(r), Ready::Reduce(_)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -43,7 +43,8 @@ pub(super) fn run_step(
             let n = if matches!(live.scope, Scope::Reduced) { all } else { all / live.of * rows };
             let dtype = plan.values[r.out].spec.dtype;
             let fewer = ReduceStep { dims: shortened(&r.dims, live.of, rows), ..r.clone() };
-            reduce::run(k, &fewer, dtype, &sources, scalars, &mut memory.write(0)?[..n])
+            Reduce::new(&fewer, dtype).run(&sources, scalars, &mut memory.write(0)?[..n]);
+            Ok(())
         }
         (Action::Op(o), _) => {
             let (ins, outs) = op_specs(&o.in_specs, &o.out_specs, &live.scope, rows);

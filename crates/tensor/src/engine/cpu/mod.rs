@@ -4,10 +4,14 @@
 //! `rayon`. Work is cut by shape alone, so answers do not depend on the number of threads.
 
 mod blocks;
+mod lanes;
 mod live;
 mod memory;
 pub mod product;
 mod reduce;
+pub mod simd;
+mod strided;
+pub mod tile;
 
 use std::any::Any;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
@@ -22,6 +26,7 @@ use crate::shape::Spec;
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
+use reduce::Reduce;
 
 /// Name, threads and vector width.
 pub(crate) fn info(reason: &str) -> DeviceInfo {
@@ -58,8 +63,15 @@ fn cpu_buffer(b: &Buffer) -> Result<&CpuBuffer> {
     b.as_any().downcast_ref().ok_or_else(|| Error::internal("cpu", "a buffer of another engine"))
 }
 
-/// What `prepare` makes: a register program for each fused step.
-type Kernels = Vec<Option<Kernel>>;
+/// What `prepare` makes of a step.
+enum Ready {
+    Map(Kernel),
+    Reduce(Reduce),
+    Other,
+}
+
+/// One for each step.
+type Kernels = Vec<Ready>;
 
 impl Engine for Cpu {
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -80,14 +92,20 @@ impl Engine for Cpu {
         Ok(Box::new(Here(Some(vec![bytemuck::cast_slice::<u32, u8>(&data)[..bytes].to_vec()]))))
     }
 
+    fn look(&self, buffer: &Buffer, bytes: usize, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.alive()?;
+        f(&bytemuck::cast_slice::<u32, u8>(&cpu_buffer(buffer)?.read())[..bytes]);
+        Ok(())
+    }
+
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         let kernels: Kernels = plan
             .steps
             .iter()
             .map(|s| match &s.action {
-                Action::Map(m) => Some(Kernel::new(&m.program)),
-                Action::Reduce(r) => Some(Kernel::new(&r.program)),
-                _ => None,
+                Action::Map(m) => Ready::Map(Kernel::new(&m.program)),
+                Action::Reduce(r) => Ready::Reduce(Reduce::new(r, plan.values[r.out].spec.dtype)),
+                _ => Ready::Other,
             })
             .collect();
         Ok(Box::new(kernels))
@@ -110,8 +128,8 @@ impl Engine for Cpu {
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
             match live::rows(plan, step, &mut roots)? {
-                Some(rows) => live::run_step(plan, step, rows, kernel.as_ref(), run.scalars, &mut roots)?,
-                None => run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?,
+                Some(rows) => live::run_step(plan, step, rows, kernel, run.scalars, &mut roots)?,
+                None => run_step(plan, &step.action, kernel, run.scalars, &mut roots)?,
             }
             if checks_finite() {
                 finite(plan, step, &mut roots)?;
@@ -156,15 +174,9 @@ fn loads(terms: &[Term]) -> smallvec::SmallVec<[usize; 8]> {
     terms.iter().filter_map(value).collect()
 }
 
-fn run_step(
-    plan: &Plan,
-    action: &Action,
-    kernel: Option<&Kernel>,
-    scalars: &[u32],
-    roots: &mut Roots<'_, '_>,
-) -> Result<()> {
-    match (action, kernel) {
-        (Action::Map(m), Some(k)) => {
+fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
+    match (action, ready) {
+        (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -172,13 +184,13 @@ fn run_step(
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
         }
-        (Action::Reduce(r), Some(k)) => {
+        (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = plan.values[r.out].spec.numel();
-            let dtype = plan.values[r.out].spec.dtype;
-            reduce::run(k, r, dtype, &sources, scalars, &mut memory.write(0)?[..n])
+            k.run(&sources, scalars, &mut memory.write(0)?[..n]);
+            Ok(())
         }
         (Action::Op(o), _) => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
         (Action::Copy { from, to, offset }, _) => {
