@@ -39,7 +39,8 @@ impl Layer for Linear {
         Ok(())
     }
 
-    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+    fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        pass.feature(&self.path, x);
         let y = x.matmul_nt(&params.get(&join(&self.path, "weight"))?).in_layer(&self.path)?;
         if !self.has_bias {
             return Ok(y);
