@@ -21,3 +21,21 @@ fn tent() {
 fn memo_affine() {
     check::memo_affine_trace(&Device::cpu());
 }
+
+#[test]
+fn streams() {
+    for (name, method) in check::streams() {
+        let resets = check::steps_of(&Device::cpu(), name, method);
+        assert_eq!(resets, if name == "rdumb" { 3 } else { 0 }, "{name}");
+    }
+}
+
+#[test]
+fn eata() {
+    check::eata_trace(&Device::cpu());
+}
+
+#[test]
+fn sar_resets_where_the_loss_falls_too_low() {
+    check::sar_recover_trace(&Device::cpu());
+}

@@ -118,6 +118,13 @@ impl Adaptation {
         self
     }
 
+    /// This in place of everything that happens to the overlay after each step.
+    #[must_use]
+    pub fn replace_settle(mut self, settle: Settle) -> Self {
+        self.settle = vec![settle];
+        self
+    }
+
     /// A teacher that follows the overlay.
     #[must_use]
     pub fn teacher(mut self, teacher: Teacher) -> Self {
@@ -129,6 +136,13 @@ impl Adaptation {
     #[must_use]
     pub fn guard(mut self, guard: Guard) -> Self {
         self.guards.push(guard);
+        self
+    }
+
+    /// Without the guards it has.
+    #[must_use]
+    pub fn without_guards(mut self) -> Self {
+        self.guards.clear();
         self
     }
 

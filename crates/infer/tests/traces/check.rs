@@ -1,8 +1,12 @@
 //! Every method's first steps against its trace.
 
-use acclimate_infer::adapt::{frozen, prior_bn, statistics, tent};
-use acclimate_infer::receipt::Change;
-use acclimate_infer::{Adaptation, Answer, Moves, Objective, Reset, Window};
+use acclimate_infer::adapt::{
+    Affinity, Fisher, FisherKind, Lame, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, eta_come, frozen, lame,
+    prior_bn, prior_corrected, pseudo_label, rdumb, roid, rpl, sar, shot_im, statistics, t3a, tent,
+};
+use acclimate_infer::receipt::{Action, Change};
+use acclimate_infer::views::Views;
+use acclimate_infer::{Adaptation, Answer, Guard, Moves, Objective, Reset, Settle, Teacher, Window};
 use acclimate_tensor::Device;
 use acclimate_train::{Statistics, optim};
 
@@ -27,12 +31,13 @@ pub fn statistics_trace(device: &Device) {
 }
 
 /// A method that steps on the same batch again and again: losses, answers and what moved, step by step. `x` may have a
-/// batch for each step.
-pub fn steps_of(device: &Device, name: &str, method: Adaptation) {
+/// batch for each step. Returns how often everything was reset.
+pub fn steps_of(device: &Device, name: &str, method: Adaptation) -> usize {
     let t = Trace::read(name);
     let (_, params) = t.network(device);
     let mut session = t.session(device, method);
     let n_steps = t.get("logits").dims[0];
+    let mut resets = 0;
     for step in 0..n_steps {
         let x = if t.get("x").dims.len() == 5 { t.row("x", step) } else { &t.get("x").values };
         let answers = session.answer(x, DIMS).unwrap();
@@ -59,14 +64,13 @@ pub fn steps_of(device: &Device, name: &str, method: Adaptation) {
         if t.has("kept") {
             let kept: Vec<f32> = answers
                 .iter()
-                .map(|a| {
-                    let left_alone = a.receipt.facts.verdict.action == acclimate_infer::receipt::Action::LeftAlone;
-                    f32::from(u8::from(!left_alone))
-                })
+                .map(|a| f32::from(u8::from(a.receipt.facts.verdict.action != Action::LeftAlone)))
                 .collect();
             assert_eq!(kept, t.row("kept", step), "{}", what("rows kept"));
         }
+        resets += usize::from(answers[0].receipt.facts.verdict.action == Action::Reset);
     }
+    resets
 }
 
 pub fn tent_trace(device: &Device) {
@@ -102,10 +106,58 @@ pub fn memo_affine_trace(device: &Device) {
     assert_close("logits before", &logits(&before), &t.get("logits_before").values, 0);
 }
 
+/// Every method that steps along a stream, with its trace's numbers.
+pub fn streams() -> Vec<(&'static str, Adaptation)> {
+    let mirrored = Views { count: 2, mirror: true, gain: 0.0, offset: 0.0 };
+    let teacher = Teacher { keep: 0.9, views: Some(Views { count: 3, ..mirrored }), unsure: 1.0 };
+    let lame_of = |affinity, weight| lame(Lame { affinity, weight, iterations: 100 });
+    vec![
+        ("pseudo_label", pseudo_label(1e-3, 0.9)),
+        ("rpl", rpl(1e-3)),
+        ("come", come(1e-3)),
+        ("eta", eta(1e-3, 0.9)),
+        ("eta_come", eta_come(1e-3, 0.9)),
+        ("sar", sar(0.02)),
+        ("deyo", deyo(1e-3)),
+        ("shot_im", shot_im(0.01)),
+        ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
+        ("rdumb", rdumb(1e-3, 0.9).reset(Reset::EveryUpdates(3))),
+        ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
+        ("alpha_bn", alpha_bn(0.1)),
+        ("ema_bn", ema_bn(0.1)),
+        ("t3a", t3a(4)),
+        ("lame_nearest", lame_of(Affinity::Nearest(5), 1.0)),
+        ("lame_gaussian", lame_of(Affinity::Gaussian(5), 0.2)),
+        ("lame_linear", lame_of(Affinity::Linear, 0.2)),
+        ("prior_corrected", prior_corrected()),
+    ]
+}
+
+/// EATA with the importances that the trace was made with.
+pub fn eata_trace(device: &Device) {
+    let t = Trace::read("eata");
+    let (_, params) = t.network(device);
+    let values: Vec<f32> = (0..24).map(|i| 0.5 + 1.5 * i as f32 / 23.0).collect();
+    let fisher = Fisher::from_values(&params, FisherKind::BatchMeanSquared { batch: 12 }, &values).unwrap();
+    steps_of(device, "eata", eata(1e-3, 0.9, fisher, 50.0));
+}
+
+/// SAR with a limit that the stream falls below: everything is reset, and the receipts say so.
+pub fn sar_recover_trace(device: &Device) {
+    let method = sar(0.02).without_guards().guard(Guard::Sure(0.4)).guard(Guard::Recover(0.2));
+    let resets = steps_of(device, "sar_recover", method);
+    assert!((1..10).contains(&resets), "{resets} resets");
+}
+
 /// Every trace.
 #[allow(dead_code)] // the software test asks for all at once
 pub fn all(device: &Device) {
     statistics_trace(device);
     tent_trace(device);
     memo_affine_trace(device);
+    for (name, method) in streams() {
+        steps_of(device, name, method);
+    }
+    eata_trace(device);
+    sar_recover_trace(device);
 }
