@@ -95,7 +95,7 @@ impl Session {
             });
         }
         let overlay = method.moves.overlay(&params, method.name())?;
-        let base_norms = base_norms(&params, &overlay, &method)?;
+        let base_norms = overlay.base_norms(&params)?;
         let base = Digest::of_bytes(params.hash()?.as_bytes());
         let device = params.device().clone();
         let config = method.config();
@@ -186,6 +186,19 @@ impl Session {
     /// first batch, after a reset, and for per-input methods.
     pub fn carried(&self) -> Option<&Carried> {
         self.carried.as_ref()
+    }
+
+    /// Goes on from a state that a session of the same method and model carried. Fails where names or shapes differ from
+    /// those of this session, if it has answered before, or from its overlay's.
+    pub fn resume(&mut self, state: Carried) -> Result<(), Error> {
+        let named = |state: &Carried| state.iter().map(|(n, t)| (n, t.clone())).collect::<Vec<_>>();
+        if let Some(own) = &self.carried {
+            own.with_values(named(&state))?;
+        }
+        self.driver.check(&state)?;
+        self.carried = Some(state);
+        self.since_reset = self.since_reset.max(1);
+        Ok(())
     }
 
     /// Back to the source model, exactly: the next answers equal a fresh session's, bit for bit.
@@ -380,21 +393,6 @@ fn program(driver: &Arc<Driver>) -> Program {
             Ok::<_, Error>((o.report, o.state))
         }))
     }
-}
-
-/// ‖θ₀‖ of each entry; 1 for the sensor, whose identity has no norm of its own.
-fn base_norms(params: &Params, overlay: &Overlay, method: &Adaptation) -> Result<Vec<f32>, Error> {
-    if method.moves == Moves::Sensor {
-        return Ok(vec![1.0; overlay.entries().len()]);
-    }
-    overlay
-        .entries()
-        .iter()
-        .map(|e| {
-            let values = params.get(&e.path)?.to_vec::<f32>()?;
-            Ok(values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32)
-        })
-        .collect()
 }
 
 impl Recompute for Session {

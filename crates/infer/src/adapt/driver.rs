@@ -329,6 +329,51 @@ impl Driver {
         Ok(delta)
     }
 
+    /// Fails unless a state could be this driver's: the overlay's length, the optimizer's names and the memories' names.
+    pub fn check(&self, state: &Carried) -> Result<(), Error> {
+        let len = self.overlay.len().max(1);
+        let device = self.params.device();
+        if state.iter().any(|(_, t)| !t.device().same(device)) {
+            let expected = format!("this session's device, {device} (`Carried::to_device`)");
+            return Err(Error::size("device of the adapted state", expected, state.delta().device()));
+        }
+        if state.delta().dims() != [len] {
+            return Err(Error::size("adapted state `delta`", format!("[{len}]"), state.delta().shape()));
+        }
+        let names = |s: &State| s.iter().map(|(name, _)| name.to_owned()).collect::<Vec<_>>();
+        let own = match &self.method.step {
+            Some(optimizer) => names(&optimizer.init(state.delta())?),
+            None => Vec::new(),
+        };
+        if names(state.optimizer()) != own {
+            return Err(Error::size("adapted state's optimizer", format!("{own:?}"), format!("{:?}", state.names())));
+        }
+        let found: Vec<String> = state.memories().map(|(name, _)| name.to_owned()).collect();
+        let expected = self.memory_names();
+        if found != expected {
+            return Err(Error::size("adapted state's memories", format!("{expected:?}"), format!("{found:?}")));
+        }
+        Ok(())
+    }
+
+    /// Names of what this method remembers, in order.
+    fn memory_names(&self) -> Vec<String> {
+        let m = &self.method;
+        let running = matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_));
+        let parts: [(bool, &[&str]); 6] = [
+            (m.guards.iter().any(|g| matches!(g, Guard::Unseen(_))), &guard::SEEN),
+            (m.remembers_classes(), &[guard::CLASSES]),
+            (matches!(m.output, Output::Prototypes(_)), &prototypes::SUPPORTS),
+            (m.guards.iter().any(|g| matches!(g, Guard::Recover(_))), &guard::LOSS),
+            (matches!(m.reset, super::Reset::EveryUpdates(_)), &[reset::UPDATES]),
+            (m.teacher.is_some(), &[teacher::TEACHER]),
+        ];
+        let named =
+            parts.iter().filter(|(there, _)| *there).flat_map(|(_, names)| names.iter().map(|n| (*n).to_owned()));
+        let buffers = self.params.buffer_paths().filter(|_| running).map(|path| format!("{BUFFER}{path}"));
+        named.chain(buffers).collect()
+    }
+
     /// The state before the first window of images of these sizes, with memory of its own.
     pub fn fresh(&self, [c, h, w]: [usize; 3]) -> Result<Carried, Error> {
         let (m, device) = (&self.method, self.params.device());
@@ -352,7 +397,7 @@ impl Driver {
                 state = state.remember(guard::CLASSES, Tensor::from_slice(device, &even, &[classes])?);
             }
             if let Output::Prototypes(p) = &m.output {
-                let [supports, entropies] = prototypes::initial(*p, &self.model, &self.params, [c, h, w])?;
+                let [supports, entropies] = p.initial(&self.model, &self.params, [c, h, w])?;
                 state = state.remember(prototypes::SUPPORTS[0], supports);
                 state = state.remember(prototypes::SUPPORTS[1], entropies);
             }

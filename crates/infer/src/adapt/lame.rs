@@ -42,7 +42,7 @@ const EPS: f32 = 1e-10;
 
 impl Lame {
     /// Logarithms of the new probabilities: Y ← softmax(ln p + λ·A·Y) from Y = p. logits [n, c], features [n, d].
-    pub(super) fn of(&self, logits: &Tensor, features: &Tensor) -> Result<Tensor, Error> {
+    pub fn of(&self, logits: &Tensor, features: &Tensor) -> Result<Tensor, Error> {
         let p = logits.log_softmax(1)?.exp()?;
         let unary = p.add_scalar(EPS)?.ln()?;
         let near = self.affinity(features)?.mul_scalar(self.weight)?;
@@ -55,7 +55,7 @@ impl Lame {
     }
 
     /// A: [n, d] → [n, n].
-    pub(super) fn affinity(&self, features: &Tensor) -> Result<Tensor, Error> {
+    pub fn affinity(&self, features: &Tensor) -> Result<Tensor, Error> {
         let n = features.dims()[0];
         let length = features.square()?.sum_keep(&[1])?.sqrt()?;
         let unit = features.div(&length.maximum(&length.full_like(1e-12)?)?)?;

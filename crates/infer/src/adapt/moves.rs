@@ -32,6 +32,16 @@ pub enum Moves {
     Paths(Vec<String>),
     /// Parameters at or below these paths.
     Under(Vec<String>),
+    /// Low-rank additions to the weights of linear layers and convolutions (Hu et al. 2022), with the weights shared by all
+    /// inputs: what each input has of its own is small.
+    LowRank {
+        /// Rank of the additions.
+        rank: usize,
+        /// What they count.
+        scale: f32,
+        /// Weights at or below these paths; empty: all. Convolutions must have one group.
+        under: Vec<String>,
+    },
     /// Gain, offset, gamma and sharpening of the image; nothing of the network. See [`crate::sensor`].
     Sensor,
 }
@@ -51,16 +61,29 @@ impl Moves {
             Moves::All => params.select(|_, _| true),
             Moves::Features => features(params),
             Moves::Paths(paths) => paths.clone(),
+            Moves::LowRank { rank, scale, under } => {
+                let weights = params.select(|path, kind| {
+                    kind == Kind::Weight && (under.is_empty() || under.iter().any(|root| is_under(path, root)))
+                });
+                if weights.is_empty() || *rank == 0 || !scale.is_finite() {
+                    return Err(self.nothing(method));
+                }
+                return Overlay::of_low_rank(params, &weights, *rank, *scale);
+            }
             Moves::Under(roots) => params.select(|path, _| roots.iter().any(|root| is_under(path, root))),
         };
         if paths.is_empty() {
-            return Err(Error::Method {
-                method: method.to_owned(),
-                what: format!("{self:?} selects no parameter of this model"),
-                expected: "at least one parameter to move".into(),
-            });
+            return Err(self.nothing(method));
         }
         Overlay::of_params(params, &paths)
+    }
+
+    fn nothing(&self, method: &str) -> Error {
+        Error::Method {
+            method: method.to_owned(),
+            what: format!("{self:?} selects no parameter of this model"),
+            expected: "at least one parameter to move".into(),
+        }
     }
 }
 

@@ -53,7 +53,7 @@ impl Prototypes {
     }
 
     /// Scores of rows by the supports: features · (Σ of unit supports of each class, of length 1): [n, d] → [n, c].
-    pub(super) fn score(&self, supports: [&Tensor; 2], features: &Tensor) -> Result<Tensor, Error> {
+    pub fn score(&self, supports: [&Tensor; 2], features: &Tensor) -> Result<Tensor, Error> {
         let there = supports[1].lt(&supports[1].full_like(EMPTY)?)?.unsqueeze(2)?;
         let unit = unit(supports[0], 2)?;
         let sum = there.broadcast_to(unit.shape())?.select(&unit, &unit.zeros_like()?)?.sum(&[1])?;
@@ -80,25 +80,22 @@ fn unit(x: &Tensor, axis: isize) -> Result<Tensor, Error> {
     Ok(x.div(&length.maximum(&length.full_like(1e-12)?)?)?)
 }
 
-/// The supports before the first input: the rows of the classifier (the last linear layer), each under the class that
-/// the classifier itself gives it.
-pub(super) fn initial(
-    of: Prototypes,
-    model: &dyn Layer,
-    params: &Params,
-    [c, h, w]: [usize; 3],
-) -> Result<[Tensor; 2], Error> {
-    let mut pass = Pass::infer();
-    // Recorded for its paths and shapes; nothing runs.
-    model.apply(params, &Tensor::zeros(params.device(), &[1, c, h, w])?, &mut pass)?;
-    let (path, _) = pass.take_features().ok_or(Error::Empty { what: "the linear layers of this model" })?;
-    let weight = params.get(&join(&path, "weight"))?;
-    let logits = weight.matmul_nt(&weight)?;
-    let logits = match params.get(&join(&path, "bias")) {
-        Ok(bias) => logits.add(&bias)?,
-        Err(_) => logits,
-    };
-    let [classes, width] = [weight.dims()[0], weight.dims()[1]];
-    let empty = of.empty(&weight, classes, width)?;
-    of.add([&empty[0], &empty[1]], &weight, &logits)
+impl Prototypes {
+    /// The supports before the first input, and their entropies: the rows of the classifier (the last linear layer), each
+    /// under the class that the classifier itself gives it. `dims`: of an image.
+    pub fn initial(&self, model: &dyn Layer, params: &Params, [c, h, w]: [usize; 3]) -> Result<[Tensor; 2], Error> {
+        let mut pass = Pass::infer();
+        // Recorded for its paths and shapes; nothing runs.
+        model.apply(params, &Tensor::zeros(params.device(), &[1, c, h, w])?, &mut pass)?;
+        let (path, _) = pass.take_features().ok_or(Error::Empty { what: "the linear layers of this model" })?;
+        let weight = params.get(&join(&path, "weight"))?;
+        let logits = weight.matmul_nt(&weight)?;
+        let logits = match params.get(&join(&path, "bias")) {
+            Ok(bias) => logits.add(&bias)?,
+            Err(_) => logits,
+        };
+        let [classes, width] = [weight.dims()[0], weight.dims()[1]];
+        let empty = self.empty(&weight, classes, width)?;
+        self.add([&empty[0], &empty[1]], &weight, &logits)
+    }
 }

@@ -1,4 +1,5 @@
 //! Golden traces of adaptation: the files, the small network they are of, and what every method is compared by.
+#![allow(dead_code)] // each test takes what it needs
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

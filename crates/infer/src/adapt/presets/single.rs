@@ -37,6 +37,16 @@ pub fn memo(views: usize, rate: f64) -> Adaptation {
     memo_affine(views, rate).named("memo").moves(Moves::All)
 }
 
+/// [`memo_affine`] with low-rank additions to every weight in place of the affine, each input with its own: the network is
+/// shared, and before the step it answers as the source does. Statistics are the source's.
+pub fn memo_low_rank(views: usize, rank: usize, rate: f64) -> Adaptation {
+    memo_affine(views, rate).named("memo-low-rank").statistics(Statistics::Source).moves(Moves::LowRank {
+        rank,
+        scale: 1.0,
+        under: Vec::new(),
+    })
+}
+
 /// The mean prediction over the same views, without adaptation: what every single-input method must beat.
 pub fn vote(views: usize) -> Adaptation {
     Adaptation::new("vote", Objective::None).window(Window::Views(Views::new(views))).answer(Answer::MeanOfViews)
