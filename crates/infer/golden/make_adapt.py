@@ -15,6 +15,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "kernels" / "golden"))
 import store  # noqa: E402
+import single_input  # noqa: E402
 import streams  # noqa: E402
 from network import AFFINE, EPS, clear_of_noise, entropy, forward, images, marginal_entropy, network, with_leaves  # noqa: E402
 
@@ -95,6 +96,7 @@ def make(folder):
         store.write(path, source | inputs | exact, {"method": {"name": name, "batch_norm_eps": EPS, **configuration}})
         worst = max(float((single[k].double() - v).abs().max() / v.abs().max()) for k, v in exact.items())
         yield path, worst, exact
+    yield from single_input.make(folder, net, source, shifted)
     yield from streams.make(folder, net, source)
 
 

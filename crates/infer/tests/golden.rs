@@ -31,6 +31,11 @@ fn streams() {
 }
 
 #[test]
+fn ttt() {
+    check::ttt_trace(&Device::cpu());
+}
+
+#[test]
 fn eata() {
     check::eata_trace(&Device::cpu());
 }

@@ -57,6 +57,17 @@ pub(super) struct Seen {
     pub running: Vec<(String, Tensor)>,
 }
 
+/// Which look at a window a forward pass is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Look {
+    /// The first, which moves running statistics.
+    First,
+    /// Another.
+    Again,
+    /// Another, of the side head.
+    SideHead,
+}
+
 /// What a window shows to every step.
 pub(super) struct Sight {
     pub rows: Tensor,
@@ -95,7 +106,8 @@ impl Driver {
         let second = match &first {
             Some(_) if matches!(m.answer, Answer::BeforeStep | Answer::Teacher) && !checks => None,
             _ => {
-                let seen = self.look(&now, now.delta(), &sight.rows, first.is_some())?;
+                let how = if first.is_some() { Look::Again } else { Look::First };
+                let seen = self.look(&now, now.delta(), &sight.rows, how)?;
                 if first.is_none() {
                     now = self.with_running(now, &seen);
                 }
@@ -200,6 +212,7 @@ impl Driver {
         };
         let viewed = match &m.objective {
             Objective::LikelihoodRatio(Some(views)) => Some(last_view(&rows, *views, &Draw::View.key(key)?)?),
+            Objective::QuarterTurns => Some(acclimate_train::nn::quarter_turns(&rows)?),
             _ => None,
         };
         let shuffled = match m.patches() {
@@ -215,12 +228,12 @@ impl Driver {
     fn taught(&self, sight: &Sight, state: &Carried) -> Result<Option<Tensor>, Error> {
         let Some(teacher) = self.method.teacher else { return Ok(None) };
         let delta = state.memory(teacher::TEACHER)?;
-        let plain = self.look(state, delta, &sight.rows, true)?.logits;
+        let plain = self.look(state, delta, &sight.rows, Look::Again)?.logits;
         let (views, source) = match teacher.views {
             Some(views) => {
                 let views = views_of_rows(&sight.rows, views, &Draw::Teacher.key(&sight.key)?)?;
                 // Each view of the batch is a batch of its own.
-                let one = |rows: Tensor| Ok::<_, Error>(self.look(state, delta, &rows, true)?.logits);
+                let one = |rows: Tensor| Ok::<_, Error>(self.look(state, delta, &rows, Look::Again)?.logits);
                 let source = self.forward(&self.params, &sight.rows, self.method.statistics)?.logits;
                 (Some(vmap_with(one, views)?), source)
             }
@@ -241,11 +254,25 @@ impl Driver {
         Ok(Seen { logits, score, features, running: pass.take_updates() })
     }
 
-    /// The forward pass under an overlay. Running statistics move at the first look at a window alone; `again` uses them as
-    /// they are.
-    pub(super) fn look(&self, state: &Carried, delta: &Tensor, rows: &Tensor, again: bool) -> Result<Seen, Error> {
+    /// What the side head says.
+    fn forward_side(&self, params: &Params, rows: &Tensor, statistics: Statistics) -> Result<Seen, Error> {
+        let mut pass = Pass::infer().with_statistics(statistics).with_side_head();
+        let logits = self.model.apply(params, rows, &mut pass)?;
+        if !pass.had_side_head() {
+            return Err(Error::Method {
+                method: self.method.name().to_owned(),
+                what: "a model without a side head".into(),
+                expected: "`train::nn::TwoHeads`, trained jointly with `turn_loss`".into(),
+            });
+        }
+        Ok(Seen { logits, score: None, features: None, running: Vec::new() })
+    }
+
+    /// The forward pass under an overlay. Running statistics move at the first look at a window alone; later ones use them
+    /// as they are.
+    pub(super) fn look(&self, state: &Carried, delta: &Tensor, rows: &Tensor, how: Look) -> Result<Seen, Error> {
         let running = matches!(self.method.statistics, Statistics::Ema(_) | Statistics::Robust(_));
-        let statistics = if running && again { Statistics::Source } else { self.method.statistics };
+        let statistics = if running && how != Look::First { Statistics::Source } else { self.method.statistics };
         let mut params = self.params.clone();
         if running {
             let buffers = state.memories().filter_map(|(name, t)| Some((name.strip_prefix(BUFFER)?, t)));
@@ -263,7 +290,13 @@ impl Driver {
                 let rows = acclimate_kernels::stack(&corrected.iter().collect::<Vec<_>>(), 0)?;
                 self.forward(&params, &rows, statistics)
             }
-            _ => self.forward(&self.overlay.applied(&params, delta)?, rows, statistics),
+            _ => {
+                let params = self.overlay.applied(&params, delta)?;
+                match how {
+                    Look::SideHead => self.forward_side(&params, rows, statistics),
+                    Look::First | Look::Again => self.forward(&params, rows, statistics),
+                }
+            }
         }
     }
 

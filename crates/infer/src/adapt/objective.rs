@@ -2,6 +2,7 @@
 
 use acclimate_tensor::Tensor;
 use acclimate_train::loss;
+use acclimate_train::nn::turn_loss;
 use serde::Serialize;
 
 use super::guard::Chosen;
@@ -36,6 +37,9 @@ pub enum Objective {
     LikelihoodRatio(Option<Views>),
     /// Cross-entropy against the teacher's answer (Wang et al. 2022).
     TeacherConsistency,
+    /// Cross-entropy of the side head's guess by how many quarter turns each row was turned (Sun et al. 2020). The model must
+    /// have one: [`acclimate_train::nn::TwoHeads`].
+    QuarterTurns,
     /// How unusual the layer statistics are under the source's, plus `entropy` times the entropy, plus `prior` times ‖Δ‖².
     FeatureLikelihood {
         /// Weight of the prediction's entropy.
@@ -50,7 +54,7 @@ pub(super) struct Evidence<'a> {
     pub logits: &'a Tensor,
     /// Score of each row under the source statistics.
     pub score: Option<&'a Tensor>,
-    /// Logits of one more view of each row.
+    /// Logits of one more view of each row, or of the side head for all turns.
     pub view: Option<&'a Tensor>,
     /// The teacher's logits.
     pub teacher: Option<&'a Tensor>,
@@ -66,6 +70,7 @@ impl Objective {
             Objective::None
                 | Objective::MarginalEntropy
                 | Objective::InformationMaximization
+                | Objective::QuarterTurns
                 | Objective::FeatureLikelihood { .. }
         )
     }
@@ -119,6 +124,7 @@ impl Objective {
         Ok(match self {
             Objective::MarginalEntropy => loss::marginal_entropy(seen.logits)?,
             Objective::InformationMaximization => loss::information_maximization(seen.logits)?,
+            Objective::QuarterTurns => turn_loss(seen.view.ok_or(Error::Empty { what: "the side head's answers" })?)?,
             Objective::FeatureLikelihood { prior, .. } => {
                 let distance = seen.delta.square()?.sum(&[])?.mul_scalar(*prior)?;
                 loss::mean(&self.scores(seen)?)?.add(&distance)?

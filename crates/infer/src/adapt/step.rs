@@ -5,7 +5,7 @@ use acclimate_kernels::random::Key;
 use acclimate_tensor::{Tensor, grad};
 use acclimate_train::optim::StepCx;
 
-use super::driver::{Driver, Seen, Sight};
+use super::driver::{Driver, Look, Seen, Sight};
 use super::guard::{self, Chosen, Judged};
 use super::objective::Evidence;
 use super::state::Carried;
@@ -57,7 +57,7 @@ impl Driver {
     pub(super) fn step(&self, number: usize, sight: &Sight, before: &Carried) -> Result<Stepped, Error> {
         let m = &self.method;
         let optimizer = m.step.as_ref().ok_or(Error::Empty { what: "the optimizer of this method" })?;
-        let seen = self.look(before, before.delta(), &sight.rows, false)?;
+        let seen = self.look(before, before.delta(), &sight.rows, Look::First)?;
         let before = &self.with_running(before.clone(), &seen);
         let chosen = self.choose(sight, before, &seen)?;
         let view = self.view(before, before.delta(), sight)?;
@@ -68,7 +68,7 @@ impl Driver {
         if let Some(radius) = m.sharpness {
             let length = gradient.square()?.sum_keep(&[0])?.sqrt()?.add_scalar(1e-12)?;
             let there = before.delta().add(&gradient.div(&length)?.mul_scalar(radius)?)?.detach()?;
-            let worst = self.look(before, &there, &sight.rows, true)?;
+            let worst = self.look(before, &there, &sight.rows, Look::Again)?;
             let judged = Judged { logits: &worst.logits, shuffled: None, state: before };
             let still = guard::choose_again(&m.guards, &judged, &chosen)?;
             let view = self.view(before, &there, sight)?;
@@ -122,7 +122,7 @@ impl Driver {
     fn choose(&self, sight: &Sight, before: &Carried, seen: &Seen) -> Result<Chosen, Error> {
         let m = &self.method;
         let shuffled = match &sight.shuffled {
-            Some(rows) => Some(self.look(before, before.delta(), rows, true)?.logits.detach()?),
+            Some(rows) => Some(self.look(before, before.delta(), rows, Look::Again)?.logits.detach()?),
             None => None,
         };
         guard::choose(&m.guards, m.weighting, &Judged { logits: &seen.logits, shuffled, state: before })
@@ -131,7 +131,10 @@ impl Driver {
     /// Logits of one more view of each row, where the objective compares with it.
     pub(super) fn view(&self, state: &Carried, delta: &Tensor, sight: &Sight) -> Result<Option<Tensor>, Error> {
         match (&self.method.objective, &sight.viewed) {
-            (Objective::LikelihoodRatio(Some(_)), Some(rows)) => Ok(Some(self.look(state, delta, rows, true)?.logits)),
+            (Objective::LikelihoodRatio(Some(_)), Some(rows)) => {
+                Ok(Some(self.look(state, delta, rows, Look::Again)?.logits))
+            }
+            (Objective::QuarterTurns, Some(rows)) => Ok(Some(self.look(state, delta, rows, Look::SideHead)?.logits)),
             _ => Ok(None),
         }
     }

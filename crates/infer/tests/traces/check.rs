@@ -2,11 +2,11 @@
 
 use acclimate_infer::adapt::{
     Affinity, Fisher, FisherKind, Lame, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, eta_come, frozen, lame,
-    prior_bn, prior_corrected, pseudo_label, rdumb, roid, rpl, sar, shot_im, statistics, t3a, tent,
+    prior_bn, prior_corrected, pseudo_label, rdumb, roid, rpl, sar, shot_im, statistics, t3a, tent, ttt,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
-use acclimate_infer::{Adaptation, Answer, Guard, Moves, Objective, Reset, Settle, Teacher, Window};
+use acclimate_infer::{Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Window};
 use acclimate_tensor::Device;
 use acclimate_train::{Statistics, optim};
 
@@ -149,6 +149,29 @@ pub fn sar_recover_trace(device: &Device) {
     assert!((1..10).contains(&resets), "{resets} resets");
 }
 
+/// Ten steps on all turns of each of eight images, each by itself: answers and losses.
+pub fn ttt_trace(device: &Device) {
+    let t = Trace::read("ttt");
+    let (model, params) = t.two_heads(device);
+    let method = ttt(&["conv1", "bn1", "side"], 1, 0.1, 10);
+    let mut session = Session::new(model, params, method).unwrap().slots(4);
+    let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+    assert_close("ttt: logits", &logits(&answers), &t.get("logits").values, 10);
+    let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
+    let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
+    assert_close("ttt: loss", &of(|l| l.before), &t.get("loss").values, 0);
+    assert_close("ttt: loss after", &of(|l| l.after), &t.get("loss_after").values, 10);
+    // A network without a side head is refused, and says so.
+    let error = t_without_side_head(device);
+    assert!(error.contains("side head"), "{error}");
+}
+
+fn t_without_side_head(device: &Device) -> String {
+    let t = Trace::read("tent");
+    let x = &t.get("x").values[..64];
+    t.session(device, ttt(&["conv1"], 1, 0.1, 1)).answer(x, DIMS).unwrap_err().to_string()
+}
+
 /// Every trace.
 #[allow(dead_code)] // the software test asks for all at once
 pub fn all(device: &Device) {
@@ -158,6 +181,7 @@ pub fn all(device: &Device) {
     for (name, method) in streams() {
         steps_of(device, name, method);
     }
+    ttt_trace(device);
     eata_trace(device);
     sar_recover_trace(device);
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use acclimate_infer::{Adaptation, Answered, Session};
 use acclimate_tensor::Device;
-use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential};
+use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential, TwoHeads};
 use acclimate_train::{Layer, Params};
 use safetensors::SafeTensors;
 
@@ -71,11 +71,29 @@ impl Trace {
                 .then(GlobalAvgPool2d)
                 .then(Linear::new("linear", 8, 3)),
         );
-        let named = |prefix: &str| {
-            let of = self.arrays.iter().filter_map(|(name, a)| Some((name.strip_prefix(prefix)?, a)));
-            of.map(|(name, a)| (name.to_owned(), a.dims.clone(), a.values.clone())).collect::<Vec<_>>()
-        };
-        let params = model.init(device, 0).unwrap().with_values(named("net."), &self.name).unwrap();
+        self.with_values(device, model)
+    }
+
+    /// The network of the trace of test-time training: the same behind its first layers, with a side head.
+    pub fn two_heads(&self, device: &Device) -> (Arc<dyn Layer>, Params) {
+        let trunk = Sequential::new()
+            .then(Conv2d::new("conv1", 1, 4, 3).same().without_bias())
+            .then(BatchNorm::new("bn1", 4))
+            .then(Activation::Relu);
+        let main = Sequential::new()
+            .then(Conv2d::new("conv2", 4, 8, 3).same().strided(2).without_bias())
+            .then(BatchNorm::new("bn2", 8))
+            .then(Activation::Relu)
+            .then(GlobalAvgPool2d)
+            .then(Linear::new("linear", 8, 3));
+        let side = Sequential::new().then(Conv2d::new("side", 4, 4, 3).strided(2)).then(GlobalAvgPool2d);
+        self.with_values(device, Arc::new(TwoHeads::new(trunk, main, side)))
+    }
+
+    fn with_values(&self, device: &Device, model: Arc<dyn Layer>) -> (Arc<dyn Layer>, Params) {
+        let of = self.arrays.iter().filter_map(|(name, a)| Some((name.strip_prefix("net.")?, a)));
+        let named = of.map(|(name, a)| (name.to_owned(), a.dims.clone(), a.values.clone())).collect();
+        let params = model.init(device, 0).unwrap().with_values(named, &self.name).unwrap();
         (model, params)
     }
 

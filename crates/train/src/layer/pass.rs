@@ -48,6 +48,8 @@ pub struct Pass {
     updates: Vec<(String, Tensor)>,
     taps: Option<Vec<(String, Tensor)>>,
     features: Option<(String, Tensor)>,
+    /// Whether the side head is asked for, and whether there was one.
+    side: Option<bool>,
     n_draws: u32,
 }
 
@@ -61,6 +63,7 @@ impl Pass {
             updates: Vec::new(),
             taps: None,
             features: None,
+            side: None,
             n_draws: 0,
         }
     }
@@ -74,6 +77,12 @@ impl Pass {
     #[must_use]
     pub fn with_statistics(self, statistics: Statistics) -> Self {
         Pass { statistics, ..self }
+    }
+
+    /// Asks for the output of the side head of [`crate::nn::TwoHeads`]; see [`Pass::had_side_head`].
+    #[must_use]
+    pub fn with_side_head(self) -> Self {
+        Pass { side: Some(false), ..self }
     }
 
     /// Records the input of every normalization layer.
@@ -93,6 +102,11 @@ impl Pass {
     /// Inputs of the normalization layers by the layer's path, in the order of the pass; empty without taps.
     pub fn take_taps(&mut self) -> Vec<(String, Tensor)> {
         self.taps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether the pass went through a side head: if not, the output is that of the task.
+    pub fn had_side_head(&self) -> bool {
+        self.side == Some(true)
     }
 
     /// Path and input of the last linear layer of the pass: of a classifier, what it tells the classes apart by.
@@ -124,6 +138,13 @@ impl Pass {
     /// Records the new value of a buffer.
     pub fn update(&mut self, path: String, value: Tensor) {
         self.updates.push((path, value));
+    }
+
+    /// Whether to go through the side head; notes that there is one.
+    pub fn enter_side_head(&mut self) -> bool {
+        let asked = self.side.is_some();
+        self.side = self.side.map(|_| true);
+        asked
     }
 
     /// Records the input of a linear layer.

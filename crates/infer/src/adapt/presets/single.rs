@@ -47,6 +47,18 @@ pub fn memo_low_rank(views: usize, rank: usize, rate: f64) -> Adaptation {
     })
 }
 
+/// Test-time training (Sun et al. 2020): for each input `steps` SGD steps (the paper: 10 at 0.001, without momentum) that
+/// make the side head tell by how many quarter turns the input was turned, on everything at or below the paths `shared`
+/// (the trunk and the side head); then the main head answers. The model is a [`acclimate_train::nn::TwoHeads`] trained
+/// jointly. Chosen: the objective is of all four turns of each of `views` views, where the reference draws 32 random
+/// crops and turns; source statistics (the paper's network has group normalization).
+pub fn ttt(shared: &[&str], views: usize, rate: f64, steps: usize) -> Adaptation {
+    Adaptation::new("ttt", Objective::QuarterTurns)
+        .moves(Moves::Under(shared.iter().map(|&path| path.to_owned()).collect()))
+        .step(optim::sgd(rate), steps)
+        .window(Window::Views(Views::new(views)))
+}
+
 /// The mean prediction over the same views, without adaptation: what every single-input method must beat.
 pub fn vote(views: usize) -> Adaptation {
     Adaptation::new("vote", Objective::None).window(Window::Views(Views::new(views))).answer(Answer::MeanOfViews)
