@@ -69,5 +69,6 @@ pub fn turn_loss(logits: &Tensor) -> Result<Tensor> {
         );
     }
     let turns: Vec<u32> = (0..4).flat_map(|turn| std::iter::repeat_n(turn, rows / 4)).collect();
-    mean(&cross_entropy_rows(logits, &Labels::new(logits.device(), &turns, 4)?, 0.0)?)
+    let turns = Labels::new(logits.device(), &turns, 4)?;
+    mean(&cross_entropy_rows(logits, &turns, 0.0)?)
 }
