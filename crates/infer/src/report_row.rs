@@ -13,17 +13,6 @@ pub(crate) struct Layout<'a> {
     pub base_norms: &'a [f32],
 }
 
-impl Layout<'_> {
-    /// Whether the report says of each answer what the row filters said of it.
-    fn has_verdicts(&self) -> bool {
-        let rows_are_answers = match self.method.window {
-            Window::Views(views) => views.count <= 1,
-            Window::ThisInput | Window::ThisBatch => true,
-        };
-        rows_are_answers && self.method.filters().next().is_some()
-    }
-}
-
 /// Softmax, stable.
 pub(crate) fn softmax(logits: &[f32]) -> Vec<f32> {
     let peak = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -51,7 +40,7 @@ struct Filtered<'a> {
 /// The facts of the `rows` answers of one window. `values`: answers' logits, frozen logits, facts, squared norms, and for
 /// methods with row filters the filter's number of each row, what it measured, its limit.
 pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images: &[f32]) -> Result<Vec<Facts>, Error> {
-    let verdict_len = if layout.has_verdicts() { 3 * rows } else { 0 };
+    let verdict_len = if layout.method.judges_answers() { 3 * rows } else { 0 };
     let tail = FACTS + layout.overlay.entries().len() + verdict_len;
     let classes = values.len().saturating_sub(tail) / (2 * rows);
     if classes == 0 || values.len() != 2 * rows * classes + tail {

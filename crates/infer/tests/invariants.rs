@@ -4,8 +4,9 @@
 mod traces;
 
 use acclimate_infer::adapt::{
-    Affinity, Carried, Fisher, FisherKind, Lame, Prototypes, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, frozen,
-    lame, memo, memo_affine, memo_low_rank, pseudo_label, rdumb, roid, rpl, sar, shot_im, statistics, t3a, tent,
+    Affinity, Carried, Fisher, FisherKind, Lame, Memory, Policy, Prototypes, alpha_bn, come, cotta, deyo, eata, ema_bn,
+    eta, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta, rpl, sar, shot_im,
+    statistics, t3a, tent,
 };
 use acclimate_infer::receipt::{Action, Inputs, Reason, replay};
 use acclimate_infer::views::Views;
@@ -250,6 +251,41 @@ fn the_teacher_and_the_restore_at_their_ends() {
     assert!(s.carried().unwrap().delta().to_vec::<f32>().unwrap().iter().all(|d| *d == 0.0));
 }
 
+/// A bank never holds more than its size; a timely one no more of a class than its share, once every class is there; the
+/// same inputs in the same order leave the same bank.
+#[test]
+fn banks_stay_within_their_size_and_shares() {
+    for (policy, method) in [(Policy::Timely, rotta(1e-3)), (Policy::Reservoir, note(1e-3))] {
+        let window = Window::Memory(Memory { size: 10, policy }, Views::new(1));
+        let run = || {
+            let mut s = session(method.clone().window(window));
+            let mut banks = Vec::new();
+            for i in 0..10 {
+                s.answer(&batch(i), DIMS).unwrap();
+                let state = s.carried().unwrap();
+                let facts = state.iter().find(|(n, _)| n == "memory/bank_facts").unwrap().1.to_vec::<f32>().unwrap();
+                banks.push(facts);
+            }
+            banks
+        };
+        let banks = run();
+        for (i, facts) in banks.iter().enumerate() {
+            let part = |k: usize| &facts[10 * k..10 * (k + 1)];
+            let filled: Vec<usize> = (0..10).filter(|&j| part(3)[j] == 1.0).collect();
+            assert_eq!(filled, (0..filled.len()).collect::<Vec<_>>(), "filled places are the first");
+            let of_class = |c: f32| filled.iter().filter(|&&j| part(0)[j] == c).count();
+            let held = [of_class(0.0), of_class(1.0), of_class(2.0)];
+            assert_eq!(held.iter().sum::<usize>(), filled.len());
+            if policy == Policy::Timely {
+                assert!(held.iter().all(|&n| n <= 4), "{policy:?} batch {i}: {held:?} of at most ⌈10/3⌉");
+            } else {
+                assert_eq!(filled.len(), 10, "a reservoir fills first");
+            }
+        }
+        assert_eq!(banks, run(), "{policy:?}");
+    }
+}
+
 /// Low-rank additions start at nothing: the answer is the frozen one, bit for bit, and the first step moves it.
 #[test]
 fn low_rank_starts_as_the_source() {
@@ -295,6 +331,8 @@ fn every_method_repeats_itself() {
         roid(1e-2),
         rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
         cotta(1e-2, 1.0).teacher(Teacher { keep: 0.9, views: few, unsure: 1.0 }),
+        rotta(1e-2),
+        note(1e-2),
         alpha_bn(0.1),
         ema_bn(0.1),
         t3a(4),
@@ -323,7 +361,7 @@ fn every_method_repeats_itself() {
         assert!(report.holds(), "{name}: {report}");
         s.reset();
         // Draws go by sequence numbers, which go on.
-        if !["deyo", "roid", "cotta", "memo", "memo-low-rank"].contains(&name.as_str()) {
+        if !["deyo", "roid", "cotta", "rotta", "note", "memo", "memo-low-rank"].contains(&name.as_str()) {
             assert_eq!(bits(&s.answer(&batch(0), DIMS).unwrap()), bits(&first[0]), "{name}");
         }
     }

@@ -14,7 +14,10 @@ use super::guard::{self, Chosen};
 use super::objective::Evidence;
 use super::state::Carried;
 use super::step::{Draw, Resets};
-use super::{Adaptation, Answer, Guard, Moves, Objective, Output, Prepare, Window, answer, prototypes, reset, teacher};
+use super::{
+    Adaptation, Answer, Guard, Memory, Moves, Objective, Output, Prepare, Window, answer, memory, prototypes, reset,
+    teacher,
+};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::sensor;
@@ -64,6 +67,10 @@ pub(super) enum Look {
     First,
     /// Another.
     Again,
+    /// The teacher's first, which moves running statistics of its own.
+    TeacherFirst,
+    /// Another of the teacher's.
+    Teacher,
     /// Another, of the side head.
     SideHead,
 }
@@ -78,8 +85,12 @@ pub(super) struct Sight {
     pub viewed: Option<Tensor>,
     /// The rows with patches shuffled.
     pub shuffled: Option<Tensor>,
-    /// The teacher's answers.
+    /// The teacher's answers for the rows.
     pub teacher: Option<Tensor>,
+    /// The teacher's answers for what is answered.
+    pub answer: Option<Tensor>,
+    /// Which rows of a bank are inputs, and how timely each is.
+    pub bank: Option<(Tensor, Tensor)>,
 }
 
 impl Driver {
@@ -90,9 +101,8 @@ impl Driver {
         let inputs = if batch { x.clone() } else { x.unsqueeze(0)? };
         let frozen = self.forward(&self.params, &inputs, Statistics::Source)?;
         let prepared = self.prepared(x, batch)?;
-        let sight = self.sight(&prepared, key, &state)?;
+        let (sight, mut now) = self.sight(&prepared, key, &state)?;
         // Steps. The first objective is that of Δ as it was.
-        let mut now = state.clone();
         let mut first = None;
         let mut resets = Resets::default();
         for number in 0..m.steps {
@@ -126,11 +136,14 @@ impl Driver {
         let (before, earliest) = first.as_ref().map_or((after, last), |(objective, seen, ..)| (objective, seen));
         let answering = if m.answer == Answer::BeforeStep { earliest } else { last };
         let mut logits = match m.answer {
+            Answer::BeforeStep if sight.bank.is_some() => {
+                sight.answer.clone().ok_or(Error::Empty { what: "the answers of this batch" })?
+            }
             Answer::BeforeStep => earliest.logits.clone(),
             Answer::AfterStep if batch => last.logits.clone(),
             Answer::AfterStep => last.logits.narrow(0, 0, 1)?,
             Answer::MeanOfViews => answer::mean_log_probability(&last.logits)?,
-            Answer::Teacher => sight.teacher.clone().ok_or(Error::Empty { what: "the teacher's answers" })?,
+            Answer::Teacher => sight.answer.clone().ok_or(Error::Empty { what: "the teacher's answers" })?,
         };
         (now, logits) = self.put_out(now, logits, answering)?;
         let delta = now.delta().clone();
@@ -185,7 +198,7 @@ impl Driver {
         }
         // What filters said, where the window's rows are the answers.
         let verdicts = first.as_ref().and_then(|f| f.2.verdicts.as_ref());
-        if let Some(verdicts) = verdicts.filter(|v| v.dims()[1] == given.dims()[0]) {
+        if let Some(verdicts) = verdicts.filter(|_| m.judges_answers()) {
             parts.push(flat(verdicts)?);
         }
         let report = concat(&parts.iter().collect::<Vec<_>>(), 0)?;
@@ -199,14 +212,26 @@ impl Driver {
         Ok(Outcome { report, state: state_after, image })
     }
 
-    /// The rows of the window, and what else steps look at.
-    fn sight(&self, prepared: &Tensor, key: &Key, state: &Carried) -> Result<Sight, Error> {
+    /// The rows of the window and what else steps look at; and the state with the window in its memory.
+    fn sight(&self, prepared: &Tensor, key: &Key, state: &Carried) -> Result<(Sight, Carried), Error> {
         let m = &self.method;
+        if let Window::Memory(memory, views) = m.window {
+            return self.sight_of_bank(prepared, key, state, memory, views);
+        }
         let rows = match &m.window {
             Window::Views(views) => views.of(prepared, key)?,
-            Window::ThisBatch => prepared.clone(),
             Window::ThisInput => prepared.unsqueeze(0)?,
+            Window::ThisBatch | Window::Memory(..) => prepared.clone(),
         };
+        let mut sight = self.plain_sight(rows, key)?;
+        sight.teacher = self.taught(&sight, state)?;
+        sight.answer = sight.teacher.clone();
+        Ok((sight, state.clone()))
+    }
+
+    /// Rows, and what is drawn from them.
+    fn plain_sight(&self, rows: Tensor, key: &Key) -> Result<Sight, Error> {
+        let m = &self.method;
         let &[_, c, h, w] = rows.dims() else {
             return Err(Error::size("images of a window", "[n, c, h, w]", rows.shape()));
         };
@@ -219,21 +244,52 @@ impl Driver {
             Some(patches) => Some(guard::shuffled(&rows, &Draw::Shuffle.key(key)?, patches)?),
             None => None,
         };
-        let mut sight = Sight { rows, key: key.clone(), image: [c, h, w], viewed, shuffled, teacher: None };
-        sight.teacher = self.taught(&sight, state)?;
-        Ok(sight)
+        let (key, image) = (key.clone(), [c, h, w]);
+        Ok(Sight { rows, key, image, viewed, shuffled, teacher: None, answer: None, bank: None })
+    }
+
+    /// The batch is answered and enters the bank; the rows are views of what the bank then holds.
+    fn sight_of_bank(
+        &self,
+        batch: &Tensor,
+        key: &Key,
+        state: &Carried,
+        memory: Memory,
+        views: Views,
+    ) -> Result<(Sight, Carried), Error> {
+        let teacher = match self.method.teacher {
+            Some(_) => Some(state.memory(teacher::TEACHER)?),
+            None => None,
+        };
+        let (delta, how) = teacher.map_or((state.delta(), Look::Again), |delta| (delta, Look::Teacher));
+        let answer = self.look(state, delta, batch, how)?.logits.detach()?;
+        let mut now = memory.insert(state.clone(), batch, &answer, &Draw::Bank.key(key)?)?;
+        let shown = memory.shown(&now)?;
+        let taught = match teacher {
+            Some(delta) => {
+                let seen = self.look(&now, delta, &shown.rows, Look::TeacherFirst)?;
+                now = keep_running(now, &seen, TEACHER_BUFFER);
+                Some(seen.logits.detach()?)
+            }
+            None => None,
+        };
+        let mut sight = self.plain_sight(last_view(&shown.rows, views, &Draw::View.key(key)?)?, key)?;
+        sight.teacher = taught;
+        sight.answer = Some(answer);
+        sight.bank = Some((shown.filled, shown.timeliness));
+        Ok((sight, now))
     }
 
     /// The teacher's answers for the window's rows.
     fn taught(&self, sight: &Sight, state: &Carried) -> Result<Option<Tensor>, Error> {
         let Some(teacher) = self.method.teacher else { return Ok(None) };
         let delta = state.memory(teacher::TEACHER)?;
-        let plain = self.look(state, delta, &sight.rows, Look::Again)?.logits;
+        let plain = self.look(state, delta, &sight.rows, Look::Teacher)?.logits;
         let (views, source) = match teacher.views {
             Some(views) => {
                 let views = views_of_rows(&sight.rows, views, &Draw::Teacher.key(&sight.key)?)?;
                 // Each view of the batch is a batch of its own.
-                let one = |rows: Tensor| Ok::<_, Error>(self.look(state, delta, &rows, Look::Again)?.logits);
+                let one = |rows: Tensor| Ok::<_, Error>(self.look(state, delta, &rows, Look::Teacher)?.logits);
                 let source = self.forward(&self.params, &sight.rows, self.method.statistics)?.logits;
                 (Some(vmap_with(one, views)?), source)
             }
@@ -272,10 +328,12 @@ impl Driver {
     /// as they are.
     pub(super) fn look(&self, state: &Carried, delta: &Tensor, rows: &Tensor, how: Look) -> Result<Seen, Error> {
         let running = matches!(self.method.statistics, Statistics::Ema(_) | Statistics::Robust(_));
-        let statistics = if running && how != Look::First { Statistics::Source } else { self.method.statistics };
+        let moves = matches!(how, Look::First | Look::TeacherFirst);
+        let statistics = if running && !moves { Statistics::Source } else { self.method.statistics };
         let mut params = self.params.clone();
         if running {
-            let buffers = state.memories().filter_map(|(name, t)| Some((name.strip_prefix(BUFFER)?, t)));
+            let prefix = if matches!(how, Look::Teacher | Look::TeacherFirst) { TEACHER_BUFFER } else { BUFFER };
+            let buffers = state.memories().filter_map(|(name, t)| Some((name.strip_prefix(prefix)?, t)));
             params = params.with_overrides(buffers.map(|(path, t)| (path.to_owned(), t.clone())))?;
         }
         match self.method.moves {
@@ -294,7 +352,7 @@ impl Driver {
                 let params = self.overlay.applied(&params, delta)?;
                 match how {
                     Look::SideHead => self.forward_side(&params, rows, statistics),
-                    Look::First | Look::Again => self.forward(&params, rows, statistics),
+                    _ => self.forward(&params, rows, statistics),
                 }
             }
         }
@@ -302,7 +360,7 @@ impl Driver {
 
     /// The state with the running statistics that a look recorded.
     pub(super) fn with_running(&self, state: Carried, seen: &Seen) -> Carried {
-        seen.running.iter().fold(state, |state, (path, t)| state.remember(&format!("{BUFFER}{path}"), t.clone()))
+        keep_running(state, seen, BUFFER)
     }
 
     /// The answer after the method's correction of outputs, and the state with what that remembers.
@@ -393,18 +451,28 @@ impl Driver {
     fn memory_names(&self) -> Vec<String> {
         let m = &self.method;
         let running = matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_));
-        let parts: [(bool, &[&str]); 6] = [
+        let parts: [(bool, &[&str]); 7] = [
             (m.guards.iter().any(|g| matches!(g, Guard::Unseen(_))), &guard::SEEN),
             (m.remembers_classes(), &[guard::CLASSES]),
             (matches!(m.output, Output::Prototypes(_)), &prototypes::SUPPORTS),
+            (matches!(m.window, Window::Memory(..)), &memory::BANK),
             (m.guards.iter().any(|g| matches!(g, Guard::Recover(_))), &guard::LOSS),
             (matches!(m.reset, super::Reset::EveryUpdates(_)), &[reset::UPDATES]),
             (m.teacher.is_some(), &[teacher::TEACHER]),
         ];
         let named =
             parts.iter().filter(|(there, _)| *there).flat_map(|(_, names)| names.iter().map(|n| (*n).to_owned()));
-        let buffers = self.params.buffer_paths().filter(|_| running).map(|path| format!("{BUFFER}{path}"));
+        let prefixes = self.running_prefixes().iter().filter(|_| running);
+        let buffers = prefixes.flat_map(|prefix| self.params.buffer_paths().map(move |path| format!("{prefix}{path}")));
         named.chain(buffers).collect()
+    }
+
+    /// Whose running statistics there are: the student's, and those of a teacher that learns from a bank.
+    fn running_prefixes(&self) -> &'static [&'static str] {
+        match (self.method.window, self.method.teacher) {
+            (Window::Memory(..), Some(_)) => &[BUFFER, TEACHER_BUFFER],
+            _ => &[BUFFER],
+        }
     }
 
     /// The state before the first window of images of these sizes, with memory of its own.
@@ -418,7 +486,8 @@ impl Driver {
         };
         let mut state = Carried::new(delta, optimizer);
         let seen = m.guards.iter().any(|g| matches!(g, Guard::Unseen(_)));
-        if seen || m.remembers_classes() || matches!(m.output, Output::Prototypes(_)) {
+        let bank = if let Window::Memory(memory, _) = m.window { Some(memory) } else { None };
+        if seen || bank.is_some() || m.remembers_classes() || matches!(m.output, Output::Prototypes(_)) {
             // Recorded for its shapes; nothing runs.
             let shapes = self.forward(&self.params, &Tensor::zeros(device, &[2, c, h, w])?, Statistics::Source)?;
             let classes = shapes.logits.dims()[1];
@@ -434,6 +503,9 @@ impl Driver {
                 state = state.remember(prototypes::SUPPORTS[0], supports);
                 state = state.remember(prototypes::SUPPORTS[1], entropies);
             }
+            if let Some(memory) = bank {
+                state = memory.empty(state, [c, h, w], classes)?;
+            }
         }
         if m.guards.iter().any(|g| matches!(g, Guard::Recover(_))) {
             state = state.remember(guard::LOSS[0], zeros(1)?).remember(guard::LOSS[1], zeros(1)?);
@@ -445,9 +517,11 @@ impl Driver {
             state = state.remember(teacher::TEACHER, zeros(self.overlay.len().max(1))?);
         }
         if matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_)) {
-            for path in self.params.buffer_paths().map(str::to_owned).collect::<Vec<_>>() {
-                let own = self.params.buffer(&path)?.add_scalar(0.0)?;
-                state = state.remember(&format!("{BUFFER}{path}"), own);
+            for prefix in self.running_prefixes() {
+                for path in self.params.buffer_paths() {
+                    let own = self.params.buffer(path)?.add_scalar(0.0)?;
+                    state = state.remember(&format!("{prefix}{path}"), own);
+                }
             }
         }
         Ok(state)
@@ -456,6 +530,12 @@ impl Driver {
 
 /// Before the path of a running statistic among what is remembered.
 const BUFFER: &str = "buffer/";
+/// The same of the teacher's.
+const TEACHER_BUFFER: &str = "teacher_buffer/";
+
+fn keep_running(state: Carried, seen: &Seen, prefix: &str) -> Carried {
+    seen.running.iter().fold(state, |state, (path, t)| state.remember(&format!("{prefix}{path}"), t.clone()))
+}
 
 /// All views of each row: [n, c, h, w] → [k, n, c, h, w].
 fn views_of_rows(rows: &Tensor, views: Views, key: &Key) -> Result<Tensor, Error> {

@@ -188,7 +188,7 @@ impl Adaptation {
 
     /// Whether each input adapts by itself.
     pub fn is_per_input(&self) -> bool {
-        !matches!(self.window, Window::ThisBatch)
+        !matches!(self.window, Window::ThisBatch | Window::Memory(..))
     }
 
     /// Whether an objective scores inputs by source statistics.
@@ -207,6 +207,16 @@ impl Adaptation {
     /// The score at or below which an input is left alone, if there is such a guard.
     pub(crate) fn gate(&self) -> Option<f32> {
         self.guards.iter().find_map(|g| if let Guard::Unusual(x) = g { Some(*x) } else { None })
+    }
+
+    /// Whether row filters judge the very rows that are answered, so that receipts can say of each what they said.
+    pub(crate) fn judges_answers(&self) -> bool {
+        let rows_are_answers = match self.window {
+            Window::Views(views) => views.count <= 1,
+            Window::ThisInput | Window::ThisBatch => true,
+            Window::Memory(..) => false,
+        };
+        rows_are_answers && self.filters().next().is_some()
     }
 
     /// The guards that choose among rows, in order.
@@ -301,6 +311,16 @@ impl Adaptation {
         let chooses = self.filters().next().is_some() || self.weighting != Weighting::Equal;
         if chooses && !(self.objective.is_of_rows() && self.steps > 0) {
             return wrong("guards or weights of rows without a loss of rows", "an objective of rows, and a step");
+        }
+        if let Window::Memory(memory, _) = self.window
+            && (memory.size == 0 || self.steps == 0 || !self.objective.is_of_rows())
+        {
+            return wrong("a memory without places, or without a step on a loss of rows", "all three");
+        }
+        if matches!(self.window, Window::Memory(..))
+            && (!matches!(self.answer, Answer::BeforeStep | Answer::Teacher) || self.output.needs_features())
+        {
+            return wrong("an answer that is not of the batch before the step, with a memory", "Answer::BeforeStep");
         }
         if self.sharpness.is_some() && self.steps == 0 {
             return wrong("a sharpness-aware step without a step", "at least one step");

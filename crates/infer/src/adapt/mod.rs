@@ -2,7 +2,8 @@
 //! One driver runs them all.
 //!
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
-//! [`teacher`], [`reset`], [`window`], [`answer`], [`lame`], [`prototypes`]), [`state`] everything that changes,
+//! [`teacher`], [`reset`], [`window`], [`answer`], [`memory`],
+//! [`lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, `driver` the one graph that steps.
 
 pub mod anchor;
@@ -10,6 +11,7 @@ pub mod answer;
 pub(crate) mod driver;
 pub mod guard;
 pub mod lame;
+pub mod memory;
 pub mod method;
 pub mod moves;
 pub mod objective;
@@ -26,6 +28,7 @@ pub use anchor::{Anchor, Fisher, FisherKind};
 pub use answer::{Answer, Output};
 pub use guard::Guard;
 pub use lame::{Affinity, Lame};
+pub use memory::{Memory, Policy};
 pub use method::Adaptation;
 pub use moves::Moves;
 pub use objective::Objective;

@@ -19,6 +19,7 @@ pub(super) enum Draw {
     Shuffle = 2,
     Teacher = 3,
     Settle = 4,
+    Bank = 5,
 }
 
 impl Draw {
@@ -125,7 +126,19 @@ impl Driver {
             Some(rows) => Some(self.look(before, before.delta(), rows, Look::Again)?.logits.detach()?),
             None => None,
         };
-        guard::choose(&m.guards, m.weighting, &Judged { logits: &seen.logits, shuffled, state: before })
+        let judged = Judged { logits: &seen.logits, shuffled, state: before };
+        let mut chosen = guard::choose(&m.guards, m.weighting, &judged)?;
+        if let Some((filled, timeliness)) = &sight.bank {
+            chosen.keep = Some(match chosen.keep {
+                Some(keep) => keep.and(filled)?,
+                None => filled.clone(),
+            });
+            chosen.weights = Some(match chosen.weights {
+                Some(weights) => weights.mul(timeliness)?,
+                None => timeliness.clone(),
+            });
+        }
+        Ok(chosen)
     }
 
     /// Logits of one more view of each row, where the objective compares with it.

@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::memory::Memory;
 use crate::views::Views;
 
 /// What the method sees.
@@ -14,6 +15,9 @@ pub enum Window {
     Views(Views),
     /// A whole batch.
     ThisBatch,
+    /// A bank of inputs seen before, which the batch enters first; the batch is answered. The rows to learn from are the
+    /// last of these views of each, the teacher sees the image itself.
+    Memory(Memory, Views),
 }
 
 /// A closed form applied to the image first.

@@ -1,8 +1,9 @@
 //! Every method's first steps against its trace.
 
 use acclimate_infer::adapt::{
-    Affinity, Fisher, FisherKind, Lame, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, eta_come, frozen, lame,
-    prior_bn, prior_corrected, pseudo_label, rdumb, roid, rpl, sar, shot_im, statistics, t3a, tent, ttt,
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, eta_come,
+    frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar, shot_im, statistics,
+    t3a, tent, ttt,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
@@ -123,6 +124,19 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
         ("rdumb", rdumb(1e-3, 0.9).reset(Reset::EveryUpdates(3))),
         ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
+        (
+            "rotta",
+            rotta(1e-3)
+                .statistics(Statistics::Robust(0.2))
+                .window(Window::Memory(Memory { size: 8, policy: Policy::Timely }, mirrored))
+                .teacher(Teacher { views: None, ..teacher }),
+        ),
+        (
+            "note",
+            note(1e-3)
+                .statistics(Statistics::Robust(0.2))
+                .window(Window::Memory(Memory { size: 8, policy: Policy::Reservoir }, Views { count: 1, ..mirrored })),
+        ),
         ("alpha_bn", alpha_bn(0.1)),
         ("ema_bn", ema_bn(0.1)),
         ("t3a", t3a(4)),
