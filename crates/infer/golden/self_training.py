@@ -232,16 +232,16 @@ ONLINE = {
     "rpl": ({"q": 0.8, "rate": 1e-3}, lambda net, d: Method(net, d, optimizer=adam(1e-3), loss=generalized)),
     "come": ({"rate": 1e-3}, lambda net, d: Method(net, d, optimizer=adam(1e-3), loss=conservative)),
     "eta": (
-        {"rate": 1e-3, "cosine": 0.9},
-        lambda net, d: Method(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.9, weight=margin),
+        {"rate": 1e-3, "cosine": 0.6},
+        lambda net, d: Method(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin),
     ),
     "eta_come": (
-        {"rate": 1e-3, "cosine": 0.9},
-        lambda net, d: Method(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.9, weight=margin, loss=conservative),
+        {"rate": 1e-3, "cosine": 0.6},
+        lambda net, d: Method(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin, loss=conservative),
     ),
     "eata": (
-        {"rate": 1e-3, "cosine": 0.9, "anchor": 50.0, "fisher": FISHER.tolist()},
-        lambda net, d: Eata(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.9, weight=margin, fisher=fisher_of(d)),
+        {"rate": 1e-3, "cosine": 0.6, "anchor": 50.0, "fisher": FISHER.tolist()},
+        lambda net, d: Eata(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin, fisher=fisher_of(d)),
     ),
     "sar": (
         {"rate": 0.02, "radius": 0.05, "momentum": 0.9},
@@ -261,8 +261,8 @@ ONLINE = {
     ),
     "roid": ({"rate": 1e-3}, lambda net, d: Roid(net, d, optimizer=adam(1e-3))),
     "rdumb": (
-        {"rate": 1e-3, "cosine": 0.9, "every": 3},
-        lambda net, d: Unmarked(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.9, weight=margin, every=3),
+        {"rate": 1e-3, "cosine": 0.6, "every": 3},
+        lambda net, d: Unmarked(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin, every=3),
     ),
 }  # fmt: skip
 

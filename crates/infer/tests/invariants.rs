@@ -367,6 +367,60 @@ fn every_method_repeats_itself() {
     }
 }
 
+/// Every batch method is one submission a batch, and builds, allocates and plans nothing from the third batch on.
+#[test]
+fn one_submission_and_nothing_new() {
+    let few = Teacher { keep: 0.9, views: Some(Views::new(3)), unsure: 1.0 };
+    for method in [
+        eta(1e-2, 0.9),
+        sar(1e-2),
+        deyo(1e-2),
+        roid(1e-2),
+        rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
+        cotta(1e-2, 1.0).teacher(few),
+        rotta(1e-2),
+        note(1e-2),
+        ema_bn(0.1),
+        t3a(4),
+        lame(Lame::default()),
+    ] {
+        let name = method.name().to_owned();
+        let device = Device::cpu();
+        let mut s = trace().session(&device, method);
+        s.warm(DIMS, 12).unwrap();
+        (0..3).for_each(|i| drop(s.answer(&batch(i), DIMS).unwrap()));
+        let before = device.stats();
+        (3..8).for_each(|i| drop(s.answer(&batch(i), DIMS).unwrap()));
+        let after = device.stats();
+        assert_eq!(after.submissions - before.submissions, 5, "{name}");
+        assert_eq!(
+            (after.plans_built, after.buffers_allocated, after.bytes_live),
+            (before.plans_built, before.buffers_allocated, before.bytes_live),
+            "{name}"
+        );
+    }
+}
+
+/// A batch with a NaN in it: every answer is the frozen one, nothing that is carried changes, and receipts say so.
+#[test]
+fn a_batch_that_is_not_finite_moves_nothing() {
+    for method in [eta(1e-2, 0.9), sar(1e-2), roid(1e-2), cotta(1e-2, 0.0), rotta(1e-2), ema_bn(0.1), t3a(4)] {
+        let name = method.name().to_owned();
+        let mut s = session(method);
+        s.answer(&batch(0), DIMS).unwrap();
+        let before = state_bits(s.carried().unwrap());
+        let mut bad = batch(1);
+        bad[70] = f32::NAN;
+        let answers = s.answer(&bad, DIMS).unwrap();
+        assert_eq!(state_bits(s.carried().unwrap()), before, "{name}");
+        assert!(answers.iter().all(|a| a.receipt.facts.verdict.action == Action::RolledBack), "{name}");
+        let source = session(frozen()).answer(&bad, DIMS).unwrap();
+        assert!(answers.iter().zip(&source).enumerate().all(|(i, (a, b))| i == 1 || a.logits == b.logits), "{name}");
+        s.answer(&batch(1), DIMS).unwrap();
+        assert_ne!(state_bits(s.carried().unwrap()), before, "{name} goes on");
+    }
+}
+
 /// The step of an input is the same however many slots there are: losses are summed over them, never averaged.
 #[test]
 fn a_step_does_not_depend_on_the_number_of_slots() {

@@ -4,13 +4,16 @@
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
 //! [`teacher`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`lame`], [`prototypes`]), [`state`] everything that changes,
-//! [`presets`] of known methods, `driver` the one graph that steps.
+//! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
+//! passes, `step` the step, and `initial` the first state.
 
 pub mod anchor;
 pub mod answer;
 pub(crate) mod driver;
 pub mod guard;
+mod initial;
 pub mod lame;
+mod look;
 pub mod memory;
 pub mod method;
 pub mod moves;
@@ -18,6 +21,7 @@ pub mod objective;
 pub mod presets;
 pub mod prototypes;
 pub mod reset;
+mod sight;
 pub mod state;
 mod step;
 pub mod teacher;

@@ -5,9 +5,11 @@ use acclimate_kernels::random::Key;
 use acclimate_tensor::{Tensor, grad};
 use acclimate_train::optim::StepCx;
 
-use super::driver::{Driver, Look, Seen, Sight};
+use super::driver::Driver;
 use super::guard::{self, Chosen, Judged};
+use super::look::{Look, Seen};
 use super::objective::Evidence;
+use super::sight::Sight;
 use super::state::Carried;
 use super::{Guard, Objective};
 use crate::error::Error;

@@ -7,7 +7,9 @@ use acclimate_infer::adapt::{
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
-use acclimate_infer::{Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Window};
+use acclimate_infer::{
+    Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Weighting, Window,
+};
 use acclimate_tensor::Device;
 use acclimate_train::{Statistics, optim};
 
@@ -116,13 +118,13 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("pseudo_label", pseudo_label(1e-3, 0.9)),
         ("rpl", rpl(1e-3)),
         ("come", come(1e-3)),
-        ("eta", eta(1e-3, 0.9)),
-        ("eta_come", eta_come(1e-3, 0.9)),
+        ("eta", eta(1e-3, 0.6)),
+        ("eta_come", eta_come(1e-3, 0.6)),
         ("sar", sar(0.02)),
         ("deyo", deyo(1e-3)),
         ("shot_im", shot_im(0.01)),
         ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
-        ("rdumb", rdumb(1e-3, 0.9).reset(Reset::EveryUpdates(3))),
+        ("rdumb", rdumb(1e-3, 0.6).reset(Reset::EveryUpdates(3))),
         ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
         (
             "rotta",
@@ -147,13 +149,50 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
     ]
 }
 
+/// Methods that are wrong in one part each.
+#[allow(dead_code)] // one engine is enough
+pub fn wrong() -> Vec<(&'static str, Adaptation)> {
+    let right = |name: &str| streams().into_iter().find(|(n, _)| *n == name).map(|(_, m)| m).unwrap();
+    let bank =
+        |policy| Window::Memory(Memory { size: 8, policy }, Views { count: 2, mirror: true, gain: 0.0, offset: 0.0 });
+    vec![
+        ("tent", tent(1.2e-3)),
+        ("pseudo_label", right("rpl")),
+        ("rpl", right("rpl").objective(Objective::GeneralizedCrossEntropy(0.7))),
+        ("come", right("come").objective(Objective::Entropy)),
+        ("eta", right("eta").weighting(Weighting::Equal)),
+        ("eta", right("eta").without_guards().guard(Guard::Sure(0.4))),
+        ("eta_come", right("eta")),
+        ("eata", right("eta")),
+        ("sar", right("sar").sharpness_aware(0.04)),
+        ("sar", right("sar").step(optim::sgd(0.02), 1)),
+        ("sar_recover", right("sar")),
+        ("deyo", right("deyo").weighting(Weighting::Confidence(0.4))),
+        ("shot_im", right("shot_im").moves(Moves::NormAffine)),
+        ("roid", right("roid").replace_settle(Settle::TowardsSource(0.98))),
+        ("roid", right("roid").objective(Objective::LikelihoodRatio(None))),
+        ("roid", right("roid").output(acclimate_infer::Output::AsIs)),
+        ("rdumb", right("rdumb").reset(Reset::EveryUpdates(4))),
+        ("cotta", right("cotta").replace_settle(Settle::Restore(0.04))),
+        ("cotta", right("cotta").answer(Answer::BeforeStep)),
+        ("rotta", right("rotta").statistics(Statistics::Ema(0.2))),
+        ("rotta", right("rotta").window(bank(Policy::Reservoir))),
+        ("note", right("note").window(bank(Policy::Timely))),
+        ("alpha_bn", alpha_bn(0.12)),
+        ("ema_bn", right("alpha_bn")),
+        ("t3a", t3a(3)),
+        ("lame_nearest", right("lame_gaussian")),
+        ("prior_corrected", statistics()),
+    ]
+}
+
 /// EATA with the importances that the trace was made with.
 pub fn eata_trace(device: &Device) {
     let t = Trace::read("eata");
     let (_, params) = t.network(device);
     let values: Vec<f32> = (0..24).map(|i| 0.5 + 1.5 * i as f32 / 23.0).collect();
     let fisher = Fisher::from_values(&params, FisherKind::BatchMeanSquared { batch: 12 }, &values).unwrap();
-    steps_of(device, "eata", eata(1e-3, 0.9, fisher, 50.0));
+    steps_of(device, "eata", eata(1e-3, 0.6, fisher, 50.0));
 }
 
 /// SAR with a limit that the stream falls below: everything is reset, and the receipts say so.
