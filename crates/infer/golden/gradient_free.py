@@ -1,8 +1,10 @@
-"""Methods without a gradient, batch by batch: statistics, T3A, LAME, prior correction."""
+"""Methods without a gradient, batch by batch: statistics, T3A, LAME, prior correction, forward-only search."""
 
+import numpy as np
+import philox
 import torch
 import torch.nn.functional as F
-from network import EPS, entropy, forward, normalize, rectify
+from network import AFFINE, EPS, entropy, forward, normalize, rectify
 
 
 def features(net, x, statistics="source"):
@@ -112,6 +114,58 @@ def corrected(net, dtype):
     return walk
 
 
+class Evolution:
+    """CMA-ES with a diagonal covariance over the normalization affine, against the mean entropy of the batch."""
+
+    def __init__(self, net, dtype, width=0.05, k=9):
+        self.start, self.dtype, self.k = {n: v.to(dtype) for n, v in net.items()}, dtype, k
+        self.n = sum(net[name].numel() for name in AFFINE)
+        self.mean, self.var, self.ps, self.pc = (torch.full((self.n,), v, dtype=dtype) for v in (0.0, 1.0, 0.0, 0.0))
+        self.sigma, self.g, self.delta = width, 0, torch.zeros(self.n, dtype=dtype)
+
+    def logits(self, delta, x):
+        parts = torch.split(delta, [self.start[name].numel() for name in AFFINE])
+        return forward(self.start | {n: self.start[n] + d for n, d in zip(AFFINE, parts)}, x, "batch")
+
+    def __call__(self, step, x):
+        n, k, mu = self.n, self.k, self.k // 2
+        key = philox.fold(philox.fold(philox.of_input(0, step * len(x)), 6), 0)
+        y = torch.from_numpy(philox.normal(key, k * n).reshape(k, n)).to(self.dtype) * self.var.sqrt()
+        fitness = lambda d: float(entropy(self.logits(d, x)).mean())
+        values = [fitness(self.mean + self.sigma * s) for s in y]
+        order = sorted(range(k), key=lambda i: values[i])
+        now = fitness(self.delta)
+        ranked = sorted(values + [now])
+        assert min(b - a for a, b in zip(ranked, ranked[1:])) > 1e-5
+        if values[order[0]] < now:
+            self.delta = self.mean + self.sigma * y[order[0]]
+        w = np.log(mu + 0.5) - np.log(np.arange(1, mu + 1))
+        w /= w.sum()
+        eff = 1 / (w**2).sum()
+        cs = (eff + 2) / (n + eff + 5)
+        damp = 1 + 2 * max(0, np.sqrt((eff - 1) / (n + 1)) - 1) + cs
+        cc = (4 + eff / n) / (n + 4 + 2 * eff / n)
+        c1 = min(1, (n + 2) / 3 * 2 / ((n + 1.3) ** 2 + eff))
+        cmu = min(1 - c1, (n + 2) / 3 * 2 * (eff - 2 + 1 / eff) / ((n + 2) ** 2 + eff))
+        chi = np.sqrt(n) * (1 - 1 / (4 * n) + 1 / (21 * n**2))
+        w = torch.from_numpy(w).to(self.dtype)[:, None]
+        best = y[order[:mu]]
+        yw = (w * best).sum(0)
+        self.g += 1
+        self.mean = self.mean + self.sigma * yw
+        self.ps = (1 - cs) * self.ps + np.sqrt(cs * (2 - cs) * eff) * yw / self.var.sqrt()
+        length = float(self.ps.norm())
+        h = float(length < (1.4 + 2 / (n + 1)) * chi * np.sqrt(1 - (1 - cs) ** (2 * self.g)))
+        self.pc = (1 - cc) * self.pc + h * np.sqrt(cc * (2 - cc) * eff) * yw
+        self.var = (1 - c1 - cmu) * self.var + c1 * (self.pc**2 + (1 - h) * cc * (2 - cc) * self.var) + cmu * (w * best**2).sum(0)
+        self.sigma = self.sigma * np.exp((length / chi - 1) * cs / damp)
+        return {
+            "logits": self.logits(self.delta, x), "loss": torch.tensor([now]), "delta": self.delta,
+            "memory/search": torch.stack([self.mean, self.var, self.ps, self.pc]),
+            "memory/search_width": torch.tensor([self.sigma, self.g], dtype=self.dtype),
+        }  # fmt: skip
+
+
 FREE = {
     "alpha_bn": ({"alpha": 0.1}, Blend),
     "ema_bn": ({"momentum": 0.1}, Running),
@@ -120,4 +174,5 @@ FREE = {
     "lame_gaussian": ({"affinity": "gaussian 5"}, lambda net, d: Laplacian(net, d, "gaussian", 0.2)),
     "lame_linear": ({"affinity": "linear"}, lambda net, d: Laplacian(net, d, "linear", 0.2)),
     "prior_corrected": ({}, corrected),
+    "forward_only": ({"candidates": 9, "width": 0.05}, Evolution),
 }

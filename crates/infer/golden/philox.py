@@ -37,3 +37,9 @@ def uniform(key, n, stream=0):
 def permutation(key, n):
     first = np.argsort(uniform(key, n), kind="stable")
     return first[np.argsort(uniform(key, n, 1), kind="stable")]
+
+
+def normal(key, n):
+    """Box and Muller 1958 from the upper 23 bits for the radius, the upper 24 for the angle."""
+    radius = (np.array([block(key, (i, 0, 0, 0))[0] >> 9 for i in range(n)]) + 0.5) * 2.0**-23
+    return np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * (uniform(key, n, 1) - 0.5))

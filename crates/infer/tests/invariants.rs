@@ -5,8 +5,8 @@ mod traces;
 
 use acclimate_infer::adapt::{
     Affinity, Carried, Fisher, FisherKind, Lame, Memory, Policy, Prototypes, alpha_bn, come, cotta, deyo, eata, ema_bn,
-    eta, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta, rpl, sar, shot_im,
-    statistics, t3a, tent,
+    eta, forward_only, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta, rpl,
+    sar, shot_im, statistics, t3a, tent,
 };
 use acclimate_infer::receipt::{Action, Inputs, Reason, replay};
 use acclimate_infer::views::Views;
@@ -336,6 +336,7 @@ fn every_method_repeats_itself() {
         alpha_bn(0.1),
         ema_bn(0.1),
         t3a(4),
+        forward_only(0.05),
         lame(Lame::default()),
         memo(3, 1e-2),
         memo_low_rank(3, 2, 1e-2),
@@ -357,11 +358,12 @@ fn every_method_repeats_itself() {
             let facts = |a: &Answered| serde_json::to_string(&a.receipt.facts).unwrap();
             assert_eq!(facts(a), facts(b), "{name}");
         }
-        let report = replay(&dir.path().join(&log), &mut s.source().unwrap(), Inputs::kept()).unwrap();
+        let report = replay(dir.path().join(&log), &mut s.source().unwrap(), Inputs::kept()).unwrap();
         assert!(report.holds(), "{name}: {report}");
         s.reset();
         // Draws go by sequence numbers, which go on.
-        if !["deyo", "roid", "cotta", "rotta", "note", "memo", "memo-low-rank"].contains(&name.as_str()) {
+        if !["deyo", "roid", "cotta", "rotta", "note", "forward-only", "memo", "memo-low-rank"].contains(&name.as_str())
+        {
             assert_eq!(bits(&s.answer(&batch(0), DIMS).unwrap()), bits(&first[0]), "{name}");
         }
     }
@@ -382,6 +384,7 @@ fn one_submission_and_nothing_new() {
         note(1e-2),
         ema_bn(0.1),
         t3a(4),
+        forward_only(0.05),
         lame(Lame::default()),
     ] {
         let name = method.name().to_owned();

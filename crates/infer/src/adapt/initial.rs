@@ -7,7 +7,7 @@ use acclimate_train::optim::State;
 use super::driver::Driver;
 use super::look::{BUFFER, TEACHER_BUFFER};
 use super::state::Carried;
-use super::{Guard, Output, Window, guard, memory, prototypes, reset, teacher};
+use super::{Guard, Output, Window, guard, memory, prototypes, reset, search, teacher};
 use crate::error::Error;
 
 impl Driver {
@@ -42,7 +42,7 @@ impl Driver {
     fn memory_names(&self) -> Vec<String> {
         let m = &self.method;
         let running = matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_));
-        let parts: [(bool, &[&str]); 7] = [
+        let parts: [(bool, &[&str]); 8] = [
             (m.guards.iter().any(|g| matches!(g, Guard::Unseen(_))), &guard::SEEN),
             (m.remembers_classes(), &[guard::CLASSES]),
             (matches!(m.output, Output::Prototypes(_)), &prototypes::SUPPORTS),
@@ -50,6 +50,7 @@ impl Driver {
             (m.guards.iter().any(|g| matches!(g, Guard::Recover(_))), &guard::LOSS),
             (matches!(m.reset, super::Reset::EveryUpdates(_)), &[reset::UPDATES]),
             (m.teacher.is_some(), &[teacher::TEACHER]),
+            (m.search.is_some(), &search::SEARCH),
         ];
         let named =
             parts.iter().filter(|(there, _)| *there).flat_map(|(_, names)| names.iter().map(|n| (*n).to_owned()));
@@ -106,6 +107,9 @@ impl Driver {
         }
         if m.teacher.is_some() {
             state = state.remember(teacher::TEACHER, zeros(self.overlay.len().max(1))?);
+        }
+        if let Some(search) = m.search {
+            state = search.begin(state)?;
         }
         if matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_)) {
             for prefix in self.running_prefixes() {

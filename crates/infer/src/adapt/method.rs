@@ -4,7 +4,7 @@ use acclimate_train::Statistics;
 use acclimate_train::optim::Optimizer;
 
 use super::{
-    Anchor, Answer, Guard, Moves, Objective, Output, Prepare, Reset, Settle, Teacher, Weighting, Window, guard,
+    Anchor, Answer, Guard, Moves, Objective, Output, Prepare, Reset, Search, Settle, Teacher, Weighting, Window, guard,
 };
 use crate::error::Error;
 
@@ -19,6 +19,7 @@ pub struct Adaptation {
     pub(crate) anchors: Vec<Anchor>,
     pub(crate) step: Option<Optimizer>,
     pub(crate) steps: usize,
+    pub(crate) search: Option<Search>,
     pub(crate) sharpness: Option<f32>,
     pub(crate) settle: Vec<Settle>,
     pub(crate) teacher: Option<Teacher>,
@@ -42,6 +43,7 @@ impl Adaptation {
             anchors: Vec::new(),
             step: None,
             steps: 0,
+            search: None,
             sharpness: None,
             settle: Vec::new(),
             teacher: None,
@@ -99,7 +101,14 @@ impl Adaptation {
     /// Which optimizer steps, and how often per window.
     #[must_use]
     pub fn step(mut self, optimizer: Optimizer, steps: usize) -> Self {
-        (self.step, self.steps) = (Some(optimizer), steps);
+        (self.step, self.search, self.steps) = (Some(optimizer), None, steps);
+        self
+    }
+
+    /// Searches by forward passes alone, so often per window, in place of an optimizer.
+    #[must_use]
+    pub fn search(mut self, search: Search, steps: usize) -> Self {
+        (self.search, self.step, self.steps) = (Some(search), None, steps);
         self
     }
 
@@ -250,6 +259,7 @@ impl Adaptation {
         let extras = [
             ("weighting", (self.weighting != Weighting::Equal).then(|| serde_json::json!(self.weighting))),
             ("anchors", (!self.anchors.is_empty()).then(|| serde_json::json!(self.anchors))),
+            ("search", self.search.map(|search| serde_json::json!(search))),
             ("sharpness", self.sharpness.map(|rho| serde_json::json!(rho))),
             ("settle", (!self.settle.is_empty()).then(|| serde_json::json!(self.settle))),
             ("teacher", self.teacher.map(|teacher| serde_json::json!(teacher))),
@@ -269,7 +279,8 @@ impl Adaptation {
             Err(Error::Method { method: self.name.clone(), what: what.into(), expected: expected.into() })
         };
         let steps = self.steps > 0;
-        if steps && (self.step.is_none() || self.objective == Objective::None || self.moves == Moves::Nothing) {
+        let moves_by = self.step.is_some() || self.search.is_some();
+        if steps && (!moves_by || self.objective == Objective::None || self.moves == Moves::Nothing) {
             return wrong("steps without something to move, a loss or an optimizer", "all three");
         }
         if let Some(optimizer) = &self.step {
@@ -321,6 +332,18 @@ impl Adaptation {
             && (!matches!(self.answer, Answer::BeforeStep | Answer::Teacher) || self.output.needs_features())
         {
             return wrong("an answer that is not of the batch before the step, with a memory", "Answer::BeforeStep");
+        }
+        let needs_gradients = chooses
+            || self.sharpness.is_some()
+            || !self.settle.is_empty()
+            || self.teacher.is_some()
+            || matches!(self.window, Window::Memory(..))
+            || matches!(self.objective, Objective::LikelihoodRatio(Some(_)) | Objective::QuarterTurns);
+        if self.search.is_some() && (needs_gradients || self.is_per_input()) {
+            return wrong(
+                "a search together with row filters, a teacher, a memory or a single input",
+                "a plain objective of a batch",
+            );
         }
         if self.sharpness.is_some() && self.steps == 0 {
             return wrong("a sharpness-aware step without a step", "at least one step");
@@ -384,6 +407,11 @@ impl Adaptation {
             && !at_least_zero(rho)
         {
             return wrong(format!("a sharpness radius of {rho}"), "a number of at least 0");
+        }
+        if let Some(search) = self.search
+            && (search.candidates < 4 || !(search.width.is_finite() && search.width > 0.0))
+        {
+            return wrong(format!("{search:?}"), "at least 4 candidates and a width above 0");
         }
         match self.output {
             Output::Temperature(t) if !(t.is_finite() && t > 0.0) => wrong(format!("temperature {t}"), "above 0"),

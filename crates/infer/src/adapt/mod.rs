@@ -2,7 +2,7 @@
 //! One driver runs them all.
 //!
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
-//! [`teacher`], [`reset`], [`window`], [`answer`], [`memory`],
+//! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
 //! passes, `step` the step, and `initial` the first state.
@@ -21,6 +21,7 @@ pub mod objective;
 pub mod presets;
 pub mod prototypes;
 pub mod reset;
+pub mod search;
 mod sight;
 pub mod state;
 mod step;
@@ -39,6 +40,7 @@ pub use objective::Objective;
 pub use presets::*;
 pub use prototypes::Prototypes;
 pub use reset::Reset;
+pub use search::Search;
 pub use state::Carried;
 pub use teacher::{Settle, Teacher};
 pub use weight::Weighting;

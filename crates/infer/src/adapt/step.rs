@@ -22,6 +22,7 @@ pub(super) enum Draw {
     Teacher = 3,
     Settle = 4,
     Bank = 5,
+    Search = 6,
 }
 
 impl Draw {
@@ -59,6 +60,9 @@ impl Driver {
     /// A step from `before`.
     pub(super) fn step(&self, number: usize, sight: &Sight, before: &Carried) -> Result<Stepped, Error> {
         let m = &self.method;
+        if let Some(search) = m.search {
+            return self.search(search, number, sight, before);
+        }
         let optimizer = m.step.as_ref().ok_or(Error::Empty { what: "the optimizer of this method" })?;
         let seen = self.look(before, before.delta(), &sight.rows, Look::First)?;
         let before = &self.with_running(before.clone(), &seen);

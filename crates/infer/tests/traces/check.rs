@@ -1,9 +1,9 @@
 //! Every method's first steps against its trace.
 
 use acclimate_infer::adapt::{
-    Affinity, Fisher, FisherKind, Lame, Memory, Policy, alpha_bn, come, cotta, deyo, eata, ema_bn, eta, eta_come,
-    frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar, shot_im, statistics,
-    t3a, tent, ttt,
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, come, cotta, deyo, eata, ema_bn, eta,
+    eta_come, forward_only, frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar,
+    shot_im, statistics, t3a, tent, ttt,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
@@ -146,6 +146,7 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("lame_gaussian", lame_of(Affinity::Gaussian(5), 0.2)),
         ("lame_linear", lame_of(Affinity::Linear, 0.2)),
         ("prior_corrected", prior_corrected()),
+        ("forward_only", forward_only(0.05).search(Search { candidates: 9, width: 0.05 }, 1)),
     ]
 }
 
@@ -183,6 +184,7 @@ pub fn wrong() -> Vec<(&'static str, Adaptation)> {
         ("t3a", t3a(3)),
         ("lame_nearest", right("lame_gaussian")),
         ("prior_corrected", statistics()),
+        ("forward_only", forward_only(0.05).search(Search { candidates: 10, width: 0.05 }, 1)),
     ]
 }
 

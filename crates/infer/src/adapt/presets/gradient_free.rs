@@ -2,7 +2,7 @@
 
 use acclimate_train::Statistics;
 
-use crate::adapt::{Adaptation, Answer, Lame, Objective, Output, Prototypes, Reset, Window};
+use crate::adapt::{Adaptation, Answer, Lame, Moves, Objective, Output, Prototypes, Reset, Search, Window};
 
 /// The batch's own normalization statistics (Nado et al. 2020; Schneider et al. 2020 with N = 0).
 pub fn statistics() -> Adaptation {
@@ -55,4 +55,17 @@ pub fn temperature(temperature: f32) -> Adaptation {
 /// The batch's statistics, and probabilities corrected by the batch's own mean prediction (the output step of ROID alone).
 pub fn prior_corrected() -> Adaptation {
     statistics().named("prior-corrected").output(Output::PriorCorrected)
+}
+
+/// Forward-only adaptation by evolution, after FOA (Niu et al. 2024): once a batch, 27 candidates for the normalization
+/// affine and the best one so far are compared by the entropy of their answers; the best answers. The paper moves prompts
+/// of a transformer, adds the distance of activations to the source's to the objective (here: an anchor, see
+/// [`Adaptation::anchor`]) and has a full covariance; here it is diagonal. 28 forward passes a batch.
+pub fn forward_only(width: f32) -> Adaptation {
+    Adaptation::new("forward-only", Objective::Entropy)
+        .moves(Moves::NormAffine)
+        .statistics(Statistics::Batch)
+        .search(Search { candidates: 27, width }, 1)
+        .window(Window::ThisBatch)
+        .reset(Reset::Never)
 }
