@@ -9,12 +9,10 @@ use acclimate_kernels::random::Key;
 use acclimate_tensor::transform::vmap::vmap_with;
 use acclimate_tensor::{Compiled, Device, EngineKind, Tensor, compile};
 use acclimate_train::data::rng::Philox;
-use acclimate_train::optim::State;
-use acclimate_train::params::Kind;
 use acclimate_train::{Layer, Params};
 
 use crate::adapt::driver::Driver;
-use crate::adapt::{Adaptation, Moves, Reset};
+use crate::adapt::{Adaptation, Carried, Moves, Reset};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::receipt::{self, Digest, Facts, Input, Place, Receipt, Recompute, Rung, Scope};
@@ -43,7 +41,7 @@ impl Answered {
 }
 
 type PerInput = Compiled<(Tensor, Tensor), Tensor, Error>;
-type PerBatch = Compiled<(Tensor, Tensor, Tensor, State), (Tensor, Tensor, State), Error>;
+type PerBatch = Compiled<(Tensor, Tensor, Carried), (Tensor, Carried), Error>;
 
 enum Program {
     /// Each input with its own overlay, by `vmap`.
@@ -52,7 +50,7 @@ enum Program {
     Batch(PerBatch),
 }
 
-/// A running session. Its state is the overlay and the optimizer's moments; the source model has no mutable path.
+/// A running session. Its state is one value, [`Carried`]; the source model has no mutable path.
 pub struct Session {
     driver: Arc<Driver>,
     program: Program,
@@ -62,7 +60,7 @@ pub struct Session {
     index: u64,
     batch: u64,
     since_reset: u64,
-    carried: Option<(Tensor, State)>,
+    carried: Option<Carried>,
     log: Option<Log>,
     base: Digest,
     base_norms: Vec<f32>,
@@ -96,8 +94,8 @@ impl Session {
                 expected: "`Session::with_source(.., Some(SourceStatistics::record(..)?))`".into(),
             });
         }
-        let overlay = overlay(&params, &method)?;
-        let base_norms = base_norms(&params, &overlay, &method)?;
+        let overlay = method.moves.overlay(&params, method.name())?;
+        let base_norms = overlay.base_norms(&params)?;
         let base = Digest::of_bytes(params.hash()?.as_bytes());
         let device = params.device().clone();
         let config = method.config();
@@ -179,6 +177,30 @@ impl Session {
         Ok(self.driver.params.hash()?)
     }
 
+    /// What may move, and where it lies in Δ.
+    pub fn overlay(&self) -> &Overlay {
+        &self.driver.overlay
+    }
+
+    /// What was carried from the last batch: the overlay, the optimizer's state, what guards remember. None before the
+    /// first batch, after a reset, and for per-input methods.
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
+    }
+
+    /// Goes on from a state that a session of the same method and model carried. Fails where names or shapes differ from
+    /// those of this session, if it has answered before, or from its overlay's.
+    pub fn resume(&mut self, state: Carried) -> Result<(), Error> {
+        let named = |state: &Carried| state.iter().map(|(n, t)| (n, t.clone())).collect::<Vec<_>>();
+        if let Some(own) = &self.carried {
+            own.with_values(named(&state))?;
+        }
+        self.driver.check(&state)?;
+        self.carried = Some(state);
+        self.since_reset = self.since_reset.max(1);
+        Ok(())
+    }
+
     /// Back to the source model, exactly: the next answers equal a fresh session's, bit for bit.
     pub fn reset(&mut self) {
         (self.carried, self.since_reset) = (None, 0);
@@ -192,10 +214,7 @@ impl Session {
             |n: usize| Ok::<_, Error>(Tensor::from_slice(&self.device, &vec![0f32; n * c * h * w], &[n, c, h, w])?);
         match &self.program {
             Program::Slots(step) => step.warm((zeros(self.slots)?, self.keys(&[0], self.slots)?)),
-            Program::Batch(step) => {
-                let (delta, state) = self.driver.fresh()?;
-                step.warm((zeros(n)?, self.key(0)?, delta, state))
-            }
+            Program::Batch(step) => step.warm((zeros(n)?, self.key(0)?, self.driver.fresh(dims)?)),
         }
     }
 
@@ -255,10 +274,10 @@ impl Session {
         ms: f32,
     ) -> Result<Receipt, Error> {
         let method = &self.driver.method;
-        let scope = match (method.is_per_input(), method.steps) {
+        let scope = match (method.is_per_input(), method.carries_state()) {
             (true, _) => Scope::Input,
-            (false, 0) => Scope::Batch,
-            (false, _) => Scope::Stream,
+            (false, false) => Scope::Batch,
+            (false, true) => Scope::Stream,
         };
         Ok(Receipt {
             index,
@@ -290,9 +309,8 @@ impl Session {
             return Ok(image.to_vec());
         }
         let x = Tensor::from_slice(&self.device, image, &[c, h, w])?;
-        let (delta, state) = self.driver.fresh()?;
         let key = Key::from_tensor(self.key(0)?)?;
-        let seen = self.driver.adapt(&x, &key, &delta, state)?.image.unwrap_or(x);
+        let seen = self.driver.adapt(&x, &key, self.driver.fresh([c, h, w])?)?.image.unwrap_or(x);
         Ok(seen.to_vec()?)
     }
 
@@ -344,34 +362,15 @@ impl Session {
                 {
                     (self.carried, self.since_reset) = (None, 0);
                 }
-                let (delta, state) = match self.carried.take() {
-                    Some(carried) => carried,
-                    None => self.driver.fresh()?,
-                };
+                let carried = self.carried.take().map_or_else(|| self.driver.fresh(dims), Ok)?;
                 let x = Tensor::from_slice(&self.device, images, &[n, c, h, w])?;
-                let ((_, delta, state), values) = step.call_read::<f32>((x, self.key(indices[0])?, delta, state))?;
+                let ((_, carried), values) = step.call_read::<f32>((x, self.key(indices[0])?, carried))?;
                 facts = facts_of(&layout, &values, n, images)?;
-                self.carried = Some((delta, state));
+                self.carried = Some(carried);
                 self.since_reset += n as u64;
             }
         }
         Ok(facts)
-    }
-}
-
-impl Driver {
-    /// The overlay of zeros and the optimizer's first state, with memory of their own.
-    fn fresh(&self) -> Result<(Tensor, State), Error> {
-        let delta = Tensor::from_slice(
-            self.params.device(),
-            &vec![0f32; self.overlay.len().max(1)],
-            &[self.overlay.len().max(1)],
-        )?;
-        let state = match &self.method.step {
-            Some(optimizer) => optimizer.init(&delta)?,
-            None => State::new(),
-        };
-        Ok((delta, state))
     }
 }
 
@@ -381,53 +380,19 @@ fn program(driver: &Arc<Driver>) -> Program {
         Program::Slots(compile(move |(x, keys): (Tensor, Tensor)| {
             vmap_with(
                 |(x, key): (Tensor, Tensor)| {
-                    let (delta, state) = d.fresh()?;
-                    Ok::<_, Error>(d.adapt(&x, &Key::from_tensor(key)?, &delta, state)?.report)
+                    let image: [usize; 3] =
+                        x.dims().try_into().map_err(|_| Error::size("an image", "[c, h, w]", x.shape()))?;
+                    Ok::<_, Error>(d.adapt(&x, &Key::from_tensor(key)?, d.fresh(image)?)?.report)
                 },
                 (x, keys),
             )
         }))
     } else {
-        Program::Batch(compile(move |(x, key, delta, state): (Tensor, Tensor, Tensor, State)| {
-            let o = d.adapt(&x, &Key::from_tensor(key)?, &delta, state)?;
-            Ok::<_, Error>((o.report, o.delta, o.state))
+        Program::Batch(compile(move |(x, key, carried): (Tensor, Tensor, Carried)| {
+            let o = d.adapt(&x, &Key::from_tensor(key)?, carried)?;
+            Ok::<_, Error>((o.report, o.state))
         }))
     }
-}
-
-fn overlay(params: &Params, method: &Adaptation) -> Result<Overlay, Error> {
-    let of = |kinds: &[Kind]| params.select(|_, kind| kinds.contains(&kind));
-    let paths = match &method.moves {
-        Moves::Nothing => return Ok(Overlay::default()),
-        Moves::Sensor => return Ok(Overlay::of_sensor()),
-        Moves::NormAffine => of(&[Kind::NormScale, Kind::NormShift]),
-        Moves::Bias => of(&[Kind::Bias, Kind::NormShift]),
-        Moves::All => params.select(|_, _| true),
-        Moves::Paths(paths) => paths.clone(),
-    };
-    if paths.is_empty() {
-        return Err(Error::Method {
-            method: method.name().to_owned(),
-            what: format!("{:?} selects no parameter of this model", method.moves),
-            expected: "at least one parameter to move".into(),
-        });
-    }
-    Overlay::of_params(params, &paths)
-}
-
-/// ‖θ₀‖ of each entry; 1 for the sensor, whose identity has no norm of its own.
-fn base_norms(params: &Params, overlay: &Overlay, method: &Adaptation) -> Result<Vec<f32>, Error> {
-    if method.moves == Moves::Sensor {
-        return Ok(vec![1.0; overlay.entries().len()]);
-    }
-    overlay
-        .entries()
-        .iter()
-        .map(|e| {
-            let values = params.get(&e.path)?.to_vec::<f32>()?;
-            Ok(values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32)
-        })
-        .collect()
 }
 
 impl Recompute for Session {
