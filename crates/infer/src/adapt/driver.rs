@@ -133,6 +133,17 @@ impl Driver {
         Ok(Outcome { report, delta: delta_after, state: state_after, image })
     }
 
+    /// Logits of a batch [n, c, h, w] without a step: under Δ as it is for methods that carry it on (none: nothing has
+    /// moved yet), of the frozen model for methods that start from it with every input.
+    pub fn unadapted(&self, x: &Tensor, delta: Option<&Tensor>) -> Result<Tensor, Error> {
+        let seen = match delta {
+            _ if self.method.is_per_input() => self.forward(&self.params, x, acclimate_train::Statistics::Source)?,
+            Some(delta) => self.moved(delta, &self.prepared(x, true)?)?,
+            None => self.forward(&self.params, &self.prepared(x, true)?, self.method.statistics)?,
+        };
+        Ok(seen.logits)
+    }
+
     fn forward(&self, params: &Params, rows: &Tensor, statistics: acclimate_train::Statistics) -> Result<Seen, Error> {
         let mut pass = Pass::infer().with_statistics(statistics);
         let score = self.source.as_ref().filter(|_| self.method.needs_source_statistics());
