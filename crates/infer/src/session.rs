@@ -167,6 +167,11 @@ impl Session {
         &self.driver.method
     }
 
+    /// How many inputs adapt side by side.
+    pub fn n_slots(&self) -> usize {
+        self.slots
+    }
+
     /// The device.
     pub fn device(&self) -> &Device {
         &self.device
@@ -262,6 +267,19 @@ impl Session {
         self.index += n as u64;
         self.batch += 1;
         Ok(answers)
+    }
+
+    /// Logits of the model as it stands, without adapting to these images: what a stream that does not wait gets from a
+    /// method that is busy. The images count as seen; no receipt is written.
+    pub(crate) fn answer_unadapted(&mut self, images: &[f32], dims: [usize; 3]) -> Result<Vec<Vec<f32>>, Error> {
+        let [c, h, w] = dims;
+        let n = images.len() / (c * h * w).max(1);
+        let x = Tensor::from_slice(&self.device, images, &[n, c, h, w])?;
+        let state = self.carried.clone().map_or_else(|| self.driver.fresh(dims), Ok)?;
+        let logits = self.driver.unadapted(&x, &state)?;
+        self.index += n as u64;
+        let classes = logits.numel() / n.max(1);
+        Ok(logits.to_vec::<f32>()?.chunks(classes.max(1)).map(<[f32]>::to_vec).collect())
     }
 
     fn receipt(

@@ -163,6 +163,16 @@ impl Driver {
         Ok(Outcome { report, state: state_after, image })
     }
 
+    /// Logits of a batch [n, c, h, w] without a step: under the state as it is for methods that carry one, of the frozen
+    /// model for methods that start from it with every input.
+    pub fn unadapted(&self, x: &Tensor, state: &Carried) -> Result<Tensor, Error> {
+        let seen = match self.method.is_per_input() {
+            true => self.forward(&self.params, x, Statistics::Source)?,
+            false => self.look(state, state.delta(), &self.prepared(x, true)?, Look::First)?,
+        };
+        Ok(seen.logits)
+    }
+
     /// The answer after the method's correction of outputs, and the state with what that remembers.
     fn put_out(&self, state: Carried, logits: Tensor, from: &Seen) -> Result<(Carried, Tensor), Error> {
         let features = || from.features.as_ref().ok_or(Error::Empty { what: "the linear layers of this model" });
