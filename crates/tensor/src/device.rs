@@ -8,6 +8,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::plan::cache::Cache;
 pub use crate::plan::cache::Passes;
+use crate::profile::Profile;
 
 /// Which engine runs the plans of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -299,6 +300,30 @@ impl Device {
             read_backs: c.read_backs.load(Relaxed),
             refused_donations: c.refused_donations.load(Relaxed),
         }
+    }
+
+    /// Runs `f` and tells where the time of its launches went. Fails on engines that cannot tell: the CPU engine can.
+    /// What other threads run on the device meanwhile is in it too.
+    ///
+    /// ```
+    /// use acclimate_tensor::{Device, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::ones(&device, &[1000])?;
+    /// let (sum, profile) = device.profile(|| x.exp()?.sum(&[])?.item())?;
+    /// assert!(sum > 2718.0);
+    /// println!("{profile}"); // a table: time, share, GB/s, GFLOP/s of each launch
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    pub fn profile<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<(R, Profile)> {
+        let found = || format!("the {} engine", self.0.kind);
+        let unable = || Error::argument("profile", "device", "an engine that times launches: the CPU's", found());
+        self.0.engine.profile(true).ok_or_else(unable)?;
+        let start = std::time::Instant::now();
+        let result = f();
+        let wall = start.elapsed();
+        let launches = self.0.engine.profile(false).ok_or_else(unable)?;
+        Ok((result?, Profile { launches, wall }))
     }
 
     /// Whether two handles are the same device.

@@ -315,6 +315,12 @@ pub trait Kernel: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static 
         Err(Error::NotBatchable { op: Self::NAME })
     }
 
+    /// Multiplications and additions of one call, by the formula; 0 where nobody counts them.
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        let _ = (inputs, outputs);
+        0
+    }
+
     /// Pairs (input, output) that share memory: the op reads and writes the output, which holds the input's values
     /// before. The planner gives it the input's own memory if nobody else needs it, else a copy.
     fn in_place(&self) -> &'static [(usize, usize)] {
@@ -410,6 +416,11 @@ pub trait Op: Debug + Send + Sync {
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>>;
     /// Batching rule.
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>>;
+    /// Multiplications and additions of one call.
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        let _ = (inputs, outputs);
+        0
+    }
     /// Inputs and outputs that share memory.
     fn in_place(&self) -> &'static [(usize, usize)];
 }
@@ -442,6 +453,9 @@ impl<K: Kernel> Op for K {
     }
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Kernel::batch(self, cx)
+    }
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        Kernel::flop(self, inputs, outputs)
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         Kernel::in_place(self)

@@ -7,7 +7,7 @@ use crate::device::{Counters, Device};
 use crate::engine::Prepared;
 use crate::error::Result;
 use crate::plan::graph::Graph;
-use crate::plan::{Plan, fuse, memory};
+use crate::plan::{Plan, fuse, memory, simplify};
 
 /// Plans kept.
 const CAPACITY: usize = 512;
@@ -57,6 +57,8 @@ impl Cache {
 /// Switches to bisect a wrong answer: each pass can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passes {
+    /// Take factors out of sums, merge what becomes equal.
+    pub simplify: bool,
     /// Fuse element-wise nodes and views into their readers.
     pub fusion: bool,
     /// Share memory between values (in place, assembled in place).
@@ -68,7 +70,7 @@ impl Passes {
     pub(crate) fn from_env() -> Self {
         let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
         let without = |name: &str| text.split(',').any(|w| w.trim().strip_prefix('-') == Some(name));
-        Passes { fusion: !without("fusion"), reuse: !without("reuse") }
+        Passes { simplify: !without("simplify"), fusion: !without("fusion"), reuse: !without("reuse") }
     }
 }
 
@@ -79,6 +81,8 @@ pub(crate) fn build(device: &Device, graph: &Graph, donated: &[bool]) -> Result<
 
 pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passes: Passes) -> Result<Executable> {
     let inner = &device.0;
+    let simpler = passes.simplify.then(|| simplify::simplify(graph));
+    let graph = simpler.as_ref().unwrap_or(graph);
     let drafted = fuse::draft(graph, &inner.caps, passes.fusion)?;
     let plan = memory::place(graph, drafted, donated, &inner.caps, passes.reuse)?;
     log::trace!("plan of {} nodes:\n{plan}", graph.nodes.len());

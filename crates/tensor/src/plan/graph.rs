@@ -123,6 +123,13 @@ impl Hasher for KeepBytes {
     }
 }
 
+/// Everything structural of an op.
+pub(crate) fn key_of(op: &dyn Op) -> Vec<u8> {
+    let mut hasher = KeepBytes(Vec::new());
+    op.key(&mut hasher);
+    hasher.0
+}
+
 /// Walks from `targets` down to values (and placeholders, if `tracing`).
 pub(crate) fn walk(targets: &[&Tensor], tracing: bool) -> Result<Walk> {
     let mut w = Walk {
@@ -231,9 +238,7 @@ impl Walk {
             self.constants.insert((*bits, specs), idx);
             return;
         }
-        let mut hasher = KeepBytes(Vec::new());
-        op.key(&mut hasher);
-        let key = (hasher.0, refs.clone());
+        let key = (key_of(op.as_ref()), refs.clone());
         match same.get(&key) {
             Some(&idx) => self.meet(tensor, idx),
             None => {

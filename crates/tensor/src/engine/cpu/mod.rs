@@ -13,14 +13,17 @@ mod strided;
 pub mod tile;
 
 use std::any::Any;
-use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
 
 use crate::device::{Counters, DeviceInfo};
 use crate::dtype::DType;
 use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
-use crate::plan::{Action, OpStep, Plan, Source, Term};
+use crate::plan::{Action, OpStep, Plan, Source, Step, Term};
+use crate::profile::Launched;
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
@@ -41,16 +44,36 @@ pub(crate) fn info(reason: &str) -> DeviceInfo {
 pub(crate) struct Cpu {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
-    lost: std::sync::atomic::AtomicBool,
+    lost: AtomicBool,
+    profile: Noted,
+}
+
+/// Launches that somebody wants to know of.
+#[derive(Default)]
+struct Noted {
+    on: AtomicBool,
+    since: Mutex<Option<(Instant, Vec<Launched>)>>,
+}
+
+impl Noted {
+    fn add(&self, plan: &Plan, step: &Step, began: Instant) {
+        let time = began.elapsed();
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((start, launches)) = &mut *since else { return };
+        let (bytes, flop) = plan.cost(step);
+        let start = began.saturating_duration_since(*start);
+        launches.push(Launched { label: step.label.clone(), at: step.at, start, time, bytes, flop });
+    }
 }
 
 impl Cpu {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Cpu { pool: Arc::new(Pool::new(counters.clone())), counters, lost: std::sync::atomic::AtomicBool::new(false) }
+        let pool = Arc::new(Pool::new(counters.clone()));
+        Cpu { pool, counters, lost: AtomicBool::new(false), profile: Noted::default() }
     }
 
     fn alive(&self) -> Result<()> {
-        if self.lost.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::DeviceLost { device: "CPU".into(), reason: "destroyed".into() });
         }
         Ok(())
@@ -124,8 +147,12 @@ impl Engine for Cpu {
             run.outputs.iter().map(|b| cpu_buffer(b).map(CpuBuffer::write)).collect::<Result<_>>()?;
         let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
+            let began = self.profile.on.load(Ordering::Relaxed).then(Instant::now);
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
             run_step(plan, &step.action, kernel, run.scalars, &mut roots)?;
+            if let Some(began) = began {
+                self.profile.add(plan, step, began);
+            }
             if *check_finite() {
                 finite(plan, step, &mut roots)?;
             }
@@ -136,8 +163,15 @@ impl Engine for Cpu {
         Ok(Box::new(Here(Some(read.collect()))))
     }
 
+    fn profile(&self, on: bool) -> Option<Vec<Launched>> {
+        self.profile.on.store(on, Ordering::Relaxed);
+        let now = on.then(|| (Instant::now(), Vec::new()));
+        let before = std::mem::replace(&mut *self.profile.since.lock().unwrap_or_else(PoisonError::into_inner), now);
+        Some(before.map(|b| b.1).unwrap_or_default())
+    }
+
     fn destroy(&self) {
-        self.lost.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
@@ -147,7 +181,7 @@ fn check_finite() -> &'static bool {
 }
 
 /// Fails at the first f32 that is not finite in what a step wrote.
-fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> Result<()> {
+fn finite(plan: &Plan, step: &Step, roots: &mut Roots<'_, '_>) -> Result<()> {
     let outs: &[usize] = match &step.action {
         Action::Map(m) => &m.outs,
         Action::Reduce(r) => std::slice::from_ref(&r.out),
