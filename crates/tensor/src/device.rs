@@ -8,6 +8,7 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::plan::cache::Cache;
 pub use crate::plan::cache::Passes;
+use crate::plan::usage::PlanMemory;
 use crate::profile::Profile;
 
 /// Which engine runs the plans of a device.
@@ -300,6 +301,11 @@ impl Device {
             read_backs: c.read_backs.load(Relaxed),
             refused_donations: c.refused_donations.load(Relaxed),
         }
+    }
+
+    /// The memory of each plan that is kept, in no order.
+    pub fn plan_memory(&self) -> Vec<PlanMemory> {
+        self.0.plans.usage()
     }
 
     /// Runs `f` and tells where the time of its launches went. Fails on engines that cannot tell: the CPU engine can.

@@ -22,6 +22,7 @@ pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use half::f16;
 pub use op::{Kernel, Op, record, record_one};
+pub use plan::usage::PlanMemory;
 pub use profile::Profile;
 pub use real::Real;
 pub use shape::{Shape, Spec};

@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use acclimate_shaders::Shader;
+use smallvec::SmallVec;
 
 use crate::device::Caps;
 use crate::dtype::DType;
@@ -47,9 +48,9 @@ pub enum Out<'a, R> {
 #[derive(Debug)]
 pub struct Call<'a, R> {
     /// Inputs.
-    pub ins: Vec<In<'a, R>>,
+    pub ins: SmallVec<[In<'a, R>; 8]>,
     /// Outputs; those of [`Kernel::in_place`] hold the input's values, the others hold anything.
-    pub outs: Vec<Out<'a, R>>,
+    pub outs: SmallVec<[Out<'a, R>; 4]>,
     /// Specs of the inputs.
     pub in_specs: &'a [Spec],
     /// Specs of the outputs.

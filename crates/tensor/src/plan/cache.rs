@@ -7,6 +7,7 @@ use crate::device::{Counters, Device};
 use crate::engine::Prepared;
 use crate::error::Result;
 use crate::plan::graph::Graph;
+use crate::plan::usage::PlanMemory;
 use crate::plan::{Plan, fuse, memory, simplify};
 
 /// Plans kept.
@@ -29,6 +30,12 @@ struct Plans {
 }
 
 impl Cache {
+    /// The memory of each plan.
+    pub fn usage(&self) -> Vec<PlanMemory> {
+        let plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.plans.values().map(|(plan, _)| plan.plan.usage()).collect()
+    }
+
     /// The plan of this key, built if it is not there.
     pub fn get(&self, device: &Device, key: &[u8], graph: &Graph, donated: &[bool]) -> Result<Arc<Executable>> {
         {

@@ -9,6 +9,7 @@ pub(crate) mod graph;
 pub(crate) mod layout; // positions of elements
 pub(crate) mod memory;
 pub(crate) mod simplify;
+pub(crate) mod usage;
 
 use std::fmt;
 use std::sync::Arc;

@@ -101,7 +101,9 @@ impl Fold {
     /// The result of a few words.
     pub fn short(kind: Reduction, dtype: DType, words: &[u32]) -> u32 {
         if dtype == DType::F32 && kind == Reduction::Sum {
-            return (words.iter().map(|&w| f64::from(f32::from_bits(w))).sum::<f64>() as f32).to_bits();
+            let few = words.len() < 16;
+            let sum = if few { words.iter().map(|&w| f64::from(f32::from_bits(w))).sum() } else { wide(SumOf(words)) };
+            return (sum as f32).to_bits();
         }
         if words.len() > 8 || (dtype == DType::F32 && kind == Reduction::Prod) {
             let mut fold = Fold::new(kind, dtype);

@@ -17,6 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
+use smallvec::SmallVec;
+
 use crate::device::{Counters, DeviceInfo};
 use crate::dtype::DType;
 use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
@@ -34,7 +36,7 @@ pub(crate) fn info(reason: &str) -> DeviceInfo {
     DeviceInfo {
         name: "CPU".into(),
         backend: "native".into(),
-        driver: format!("{} threads, {}", rayon::current_num_threads(), product::vector_path()),
+        driver: format!("{} threads, {}", rayon::current_num_threads(), simd::Path::now()),
         software: false,
         reason: reason.into(),
     }
@@ -199,7 +201,7 @@ fn finite(plan: &Plan, step: &Step, roots: &mut Roots<'_, '_>) -> Result<()> {
 }
 
 fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
-    let loads = |terms: &[Term]| -> smallvec::SmallVec<[usize; 8]> {
+    let loads = |terms: &[Term]| -> SmallVec<[usize; 16]> {
         terms
             .iter()
             .filter_map(|t| match t {
@@ -212,7 +214,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
         (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
-            let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
+            let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = m.dims.iter().product();
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
@@ -220,7 +222,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
         (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
-            let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
+            let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = plan.values[r.out].spec.numel();
             k.run(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
@@ -246,7 +248,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
 fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
     let mut memory = StepMemory::new(plan, &o.ins, &o.outs, roots)?;
     let in_place = o.op.in_place();
-    let mut ins = Vec::with_capacity(o.ins.len());
+    let mut ins = SmallVec::new();
     for (i, spec) in o.in_specs.iter().enumerate() {
         if let Some(&(_, out)) = in_place.iter().find(|p| p.0 == i) {
             ins.push(In::InPlace(out));
@@ -259,7 +261,7 @@ fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
             _ => In::Word(&words[..spec.numel()]),
         });
     }
-    let mut outs = Vec::with_capacity(o.outs.len());
+    let mut outs = SmallVec::new();
     for (words, spec) in memory.writes().zip(&o.out_specs) {
         outs.push(match spec.dtype {
             DType::F32 => Out::Real(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),
