@@ -1,4 +1,4 @@
-//! Times the rows. `speed` prints a table; `speed serve` is what the comparison with the peers drives: a line
+//! Times the rows. `speed` prints a table, `speed profile NAME` the launches of a row; `speed serve` is what the comparison with the peers drives: a line
 //! `NAME COUNT` on the standard input is answered with the milliseconds of so many calls, by the clock and of processor
 //! time (`WALL:CPU`); `dump NAME STEPS FILE` writes the result of the last of the first steps.
 
@@ -7,7 +7,7 @@ use std::io::{BufRead, Write};
 use std::time::Instant;
 
 use acclimate_benches::{Row, Size, rows};
-use acclimate_tensor::Device;
+use acclimate_tensor::{Device, Error};
 use anyhow::{Context, Result};
 use cpu_time::ProcessTime;
 
@@ -80,6 +80,15 @@ fn main() -> Result<()> {
         return serve(&device);
     }
     println!("{device}");
+    if let [word, name] = &args[..]
+        && word == "profile"
+    {
+        let mut row = rows::make(name, &device, Size::Full)?;
+        time(&mut row, WARM_UP)?;
+        let run = || (0..10).try_for_each(|_| row.run().map(drop)).map_err(|e| Error::internal("bench", e.to_string()));
+        println!("{}", device.profile(run)?.1);
+        return Ok(());
+    }
     println!("{:16} {:>10} {:>10}   (median, ms)", "row", "wall", "processor");
     for (name, make) in rows::ROWS.iter().filter(|r| args.is_empty() || args.iter().any(|a| a == r.0)) {
         let mut row = make(&device, Size::Full)?;

@@ -8,6 +8,8 @@ use crate::engine::{self, Engine};
 use crate::error::{Error, Result};
 use crate::plan::cache::Cache;
 pub use crate::plan::cache::Passes;
+use crate::plan::usage::PlanMemory;
+use crate::profile::Profile;
 
 /// Which engine runs the plans of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -305,6 +307,35 @@ impl Device {
     pub fn forget_peak(&self) {
         let c = &self.0.counters;
         c.bytes_peak.store(c.bytes_live.load(Relaxed), Relaxed);
+    }
+
+    /// The memory of each plan that is kept, in no order.
+    pub fn plan_memory(&self) -> Vec<PlanMemory> {
+        self.0.plans.usage()
+    }
+
+    /// Runs `f` and tells where the time of its launches went. Fails on engines that cannot tell: the CPU engine can.
+    /// What other threads run on the device meanwhile is in it too.
+    ///
+    /// ```
+    /// use acclimate_tensor::{Device, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::ones(&device, &[1000])?;
+    /// let (sum, profile) = device.profile(|| x.exp()?.sum(&[])?.item())?;
+    /// assert!(sum > 2718.0);
+    /// println!("{profile}"); // a table: time, share, GB/s, GFLOP/s of each launch
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    pub fn profile<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<(R, Profile)> {
+        let found = || format!("the {} engine", self.0.kind);
+        let unable = || Error::argument("profile", "device", "an engine that times launches: the CPU's", found());
+        self.0.engine.profile(true).ok_or_else(unable)?;
+        let start = std::time::Instant::now();
+        let result = f();
+        let wall = start.elapsed();
+        let launches = self.0.engine.profile(false).ok_or_else(unable)?;
+        Ok((result?, Profile { launches, wall }))
     }
 
     /// Whether two handles are the same device.

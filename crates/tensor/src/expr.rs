@@ -177,7 +177,11 @@ macro_rules! functions {
                     (Func::IsFinite, _) => { let a = &s[0][..n]; for i in 0..n { d[i] = u32::from(a[i] & 0x7f80_0000 != 0x7f80_0000); } }
                     (Func::Select, _) => {
                         let (a, b, c) = (&s[0][..n], &s[1][..n], &s[2][..n]);
-                        for i in 0..n { d[i] = if a[i] != 0 { b[i] } else { c[i] }; }
+                        // By bits: a choice between places in memory would become a gather.
+                        for i in 0..n {
+                            let chosen = u32::from(a[i] == 0).wrapping_sub(1);
+                            d[i] = c[i] ^ ((b[i] ^ c[i]) & chosen);
+                        }
                     }
                     (Func::ToF32, DType::I32) => { let a = &s[0][..n]; for i in 0..n { d[i] = (a[i] as i32 as f32).to_bits(); } }
                     (Func::ToF32, DType::U32 | DType::Bool) => { let a = &s[0][..n]; for i in 0..n { d[i] = (a[i] as f32).to_bits(); } }

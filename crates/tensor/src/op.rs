@@ -48,9 +48,9 @@ pub enum Out<'a, R> {
 #[derive(Debug)]
 pub struct Call<'a, R> {
     /// Inputs.
-    pub ins: Vec<In<'a, R>>,
+    pub ins: SmallVec<[In<'a, R>; 8]>,
     /// Outputs; those of [`Kernel::in_place`] hold the input's values, the others hold anything.
-    pub outs: Vec<Out<'a, R>>,
+    pub outs: SmallVec<[Out<'a, R>; 4]>,
     /// Specs of the inputs.
     pub in_specs: &'a [Spec],
     /// Specs of the outputs.
@@ -316,6 +316,12 @@ pub trait Kernel: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static 
         Err(Error::NotBatchable { op: Self::NAME })
     }
 
+    /// Multiplications and additions of one call, by the formula; 0 where nobody counts them.
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        let _ = (inputs, outputs);
+        0
+    }
+
     /// Pairs (input, output) that share memory: the op reads and writes the output, which holds the input's values
     /// before. The planner gives it the input's own memory if nobody else needs it, else a copy.
     fn in_place(&self) -> &'static [(usize, usize)] {
@@ -453,6 +459,11 @@ pub trait Op: Debug + Send + Sync {
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>>;
     /// Batching rule.
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>>;
+    /// Multiplications and additions of one call.
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        let _ = (inputs, outputs);
+        0
+    }
     /// Inputs and outputs that share memory.
     fn in_place(&self) -> &'static [(usize, usize)];
     /// How rows belong together.
@@ -487,6 +498,9 @@ impl<K: Kernel> Op for K {
     }
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Kernel::batch(self, cx)
+    }
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        Kernel::flop(self, inputs, outputs)
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         Kernel::in_place(self)

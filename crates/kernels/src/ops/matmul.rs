@@ -124,6 +124,11 @@ impl Kernel for MatMul {
             .into())
     }
 
+    fn flop(&self, inputs: &[Spec], _: &[Spec]) -> u64 {
+        let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
+        2 * (s.batch * s.m * s.n * s.k) as u64
+    }
+
     // dA = dC · op(b)ᵀ and dB = op(a)ᵀ · dC, each transposed where its operand is; a shared operand gets the sum.
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
         let (a, b, dc) = (cx.input(0), cx.input(1), cx.upstream()?);

@@ -53,10 +53,11 @@ impl Rule for AdagradConfig {
         Ok(())
     }
 
+    #[inline(always)] // so that it is compiled for each kind of vectors
     fn advance<R: Real>(&self, part: Part<'_, R>) {
         let [rate_decay, decay, eps] = [self.rate_decay, self.weight_decay, self.eps].map(R::of);
         let rate = part.rate / (R::ONE + (part.step - R::ONE) * rate_decay);
-        let Some(sum) = part.states.into_iter().next() else { return };
+        let Some(sum) = part.states.into_iter().flatten().next() else { return };
         for ((x, &g), s) in part.theta.iter_mut().zip(part.grad).zip(sum) {
             let g = g + decay * *x;
             *s += g * g;

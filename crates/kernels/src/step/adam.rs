@@ -57,6 +57,7 @@ impl Rule for AdamConfig {
         Ok(())
     }
 
+    #[inline(always)] // so that it is compiled for each kind of vectors
     fn advance<R: Real>(&self, part: Part<'_, R>) {
         let [beta2, rest1, rest2] = [self.beta2, 1.0 - self.beta1, 1.0 - self.beta2].map(R::of);
         let [eps, decay, ln1, ln2] = [self.eps, self.weight_decay, self.beta1.ln(), self.beta2.ln()].map(R::of);
@@ -64,7 +65,7 @@ impl Rule for AdamConfig {
         let corrected = |ln: R| -(part.step * ln).exp_m1();
         let (rate, step_size, root) = (part.rate, part.rate / corrected(ln1), corrected(ln2).sqrt());
         let (shrink, decay) = if self.decoupled { (R::ONE - rate * decay, R::ZERO) } else { (R::ONE, decay) };
-        let mut states = part.states.into_iter();
+        let mut states = part.states.into_iter().flatten();
         let (Some(m), Some(v)) = (states.next(), states.next()) else { return };
         let elements = part.theta.iter_mut().zip(part.grad).zip(m).zip(v);
         let moments = |x: &mut R, g: R, m: &mut R, v: &mut R| {

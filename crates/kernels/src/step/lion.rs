@@ -42,10 +42,11 @@ impl Rule for LionConfig {
         require(Self::NAME, "weight_decay", "a finite number of at least 0", decay, self.weight_decay)
     }
 
+    #[inline(always)] // so that it is compiled for each kind of vectors
     fn advance<R: Real>(&self, part: Part<'_, R>) {
         let [beta1, rest1, beta2, rest2] = [self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2].map(R::of);
         let (rate, shrink) = (part.rate, R::ONE - part.rate * R::of(self.weight_decay));
-        let Some(moment) = part.states.into_iter().next() else { return };
+        let Some(moment) = part.states.into_iter().flatten().next() else { return };
         for ((x, &g), m) in part.theta.iter_mut().zip(part.grad).zip(moment) {
             let c = beta1 * *m + rest1 * g;
             let sign = if c > R::ZERO {

@@ -18,10 +18,10 @@ use std::fmt::Debug;
 use std::hash::Hash;
 
 use acclimate_shaders::Shader;
+use acclimate_tensor::engine::cpu::simd::{Wide, wide};
 use acclimate_tensor::expr::Func;
 use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, In, Launch, Launches, Out, require_all};
 use acclimate_tensor::{Caps, DType, Error, Kernel, Real, Result, Spec, Tensor, grad_with, record};
-use rayon::prelude::*;
 
 pub use adagrad::{AdagradConfig, adagrad};
 pub use adam::{AdamConfig, adam};
@@ -31,6 +31,8 @@ pub use sgd::{SgdConfig, sgd};
 
 /// Elements that one thread moves at a time.
 const PART: usize = 8192;
+/// Tensors that a rule may remember.
+const MAX_STATES: usize = 3;
 
 /// A stretch of parameters that share a rate.
 #[derive(Debug)]
@@ -40,7 +42,7 @@ pub struct Part<'a, R> {
     /// Their gradient.
     pub grad: &'a [R],
     /// What the rule remembers, in the order of [`Rule::states`].
-    pub states: Vec<&'a mut [R]>,
+    pub states: [Option<&'a mut [R]>; MAX_STATES],
     /// The learning rate.
     pub rate: R,
     /// The number of this step, from 1.
@@ -126,7 +128,7 @@ pub fn apply<R: Rule>(
 pub struct Step<R>(pub R);
 
 /// Parameters and states, each its own output.
-const PAIRS: [(usize, usize); 4] = [(0, 0), (1, 1), (2, 2), (3, 3)];
+const PAIRS: [(usize, usize); MAX_STATES + 1] = [(0, 0), (1, 1), (2, 2), (3, 3)];
 
 impl<T: Rule> Kernel for Step<T> {
     const NAME: &'static str = T::NAME;
@@ -153,12 +155,33 @@ impl<T: Rule> Kernel for Step<T> {
     }
 
     fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
-        parts(call).into_iter().for_each(|part| self.0.advance(part));
+        each_part(
+            call,
+            |part| self.0.advance(part),
+            |a, b| {
+                a();
+                b();
+            },
+        );
     }
 
     // Elements do not depend on each other, so neither does the answer on the number of threads.
     fn cpu(&self, call: &mut Call<'_, f32>) {
-        parts(call).into_par_iter().for_each(|part| self.0.advance(part));
+        struct Advance<'a, T>(&'a T, Part<'a, f32>);
+        impl<T: Rule> Wide for Advance<'_, T> {
+            type Output = ();
+            #[inline(always)]
+            fn run(self) {
+                self.0.advance(self.1);
+            }
+        }
+        each_part(
+            call,
+            |part| wide(Advance(&self.0, part)),
+            |a, b| {
+                rayon::join(a, b);
+            },
+        );
     }
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
@@ -227,42 +250,80 @@ impl<T: Rule> Kernel for Step<T> {
     }
 }
 
-/// Cuts a call into stretches of one rate and at most [`PART`] elements.
-fn parts<'c, R: Real>(call: &'c mut Call<'_, R>) -> Vec<Part<'c, R>> {
+/// Parameters with their rates.
+struct Stretch<'a, R> {
+    theta: &'a mut [R],
+    grad: &'a [R],
+    states: [Option<&'a mut [R]>; MAX_STATES],
+    rate: &'a [R],
+    step: &'a [R],
+}
+
+impl<'a, R: Real> Stretch<'a, R> {
+    /// Before and from element `at` on; `rates` go to the first.
+    fn split(self, at: usize, rates: std::ops::Range<usize>, rest: std::ops::Range<usize>) -> [Self; 2] {
+        let (first, second) = self.theta.split_at_mut(at);
+        let (grad, grad_rest) = self.grad.split_at(at);
+        let mut after: [Option<&'a mut [R]>; MAX_STATES] = [const { None }; MAX_STATES];
+        let mut before: [Option<&'a mut [R]>; MAX_STATES] = [const { None }; MAX_STATES];
+        for (i, state) in self.states.into_iter().enumerate() {
+            (before[i], after[i]) = state.map(|s| s.split_at_mut(at)).unzip();
+        }
+        let (rate, step) = (self.rate, self.step);
+        [
+            Stretch { theta: first, grad, states: before, rate: &rate[rates.clone()], step: &step[rates] },
+            Stretch { theta: second, grad: grad_rest, states: after, rate: &rate[rest.clone()], step: &step[rest] },
+        ]
+    }
+
+    /// Calls `f` for parts of one rate and at most [`PART`] elements.
+    fn each(
+        self,
+        f: &(impl Fn(Part<'_, R>) + Sync),
+        both: &(impl Fn(&mut (dyn FnMut() + Send), &mut (dyn FnMut() + Send)) + Sync),
+    ) {
+        let (n, slots) = (self.theta.len(), self.rate.len());
+        let halves = if slots > 1 {
+            let half = slots / 2;
+            self.split(n / slots * half, 0..half, half..slots)
+        } else if n > PART {
+            self.split((n / 2).next_multiple_of(64), 0..1, 0..1)
+        } else {
+            let [(Some(&rate), Some(&step))] = [(self.rate.first(), self.step.first())] else { return };
+            return f(Part { theta: self.theta, grad: self.grad, states: self.states, rate, step });
+        };
+        let [mut first, mut second] = halves.map(Some);
+        let run = |half: &mut Option<Self>| half.take().into_iter().for_each(|half| half.each(f, both));
+        if n <= 2 * PART {
+            // Another thread would not have woken up in time.
+            run(&mut first);
+            return run(&mut second);
+        }
+        both(&mut || run(&mut first), &mut || run(&mut second));
+    }
+}
+
+/// Calls `f` for stretches of one rate and at most [`PART`] elements; `both` runs two halves.
+fn each_part<R: Real>(
+    call: &mut Call<'_, R>,
+    f: impl Fn(Part<'_, R>) + Sync,
+    both: impl Fn(&mut (dyn FnMut() + Send), &mut (dyn FnMut() + Send)) + Sync,
+) {
     let first = call.outs.len();
     let real = |i: usize| match call.ins.get(i) {
         Some(In::Real(x)) => *x,
         _ => &[],
     };
-    let (mut grad, rate, step) = (real(first), real(first + 1), real(first + 2));
-    let mut outs: Vec<&mut [R]> = call
-        .outs
-        .iter_mut()
-        .map(|o| match o {
-            Out::Real(x) => &mut **x,
-            _ => &mut [],
-        })
-        .collect();
-    let per_slot = grad.len() / rate.len().max(1);
-    let mut parts = Vec::new();
-    for (&rate, &step) in rate.iter().zip(step) {
-        let mut left = per_slot;
-        while left > 0 {
-            let n = left.min(PART);
-            left -= n;
-            let mut taken = outs.iter_mut().map(|o| {
-                let (head, tail) = std::mem::take(o).split_at_mut(n);
-                *o = tail;
-                head
-            });
-            let Some(theta) = taken.next() else { return parts };
-            let states = taken.collect();
-            let (head, tail) = grad.split_at(n);
-            grad = tail;
-            parts.push(Part { theta, grad: head, states, rate, step });
-        }
+    let (grad, rate, step) = (real(first), real(first + 1), real(first + 2));
+    let mut outs = call.outs.iter_mut().filter_map(|o| match o {
+        Out::Real(x) => Some(&mut **x),
+        _ => None,
+    });
+    let Some(theta) = outs.next() else { return };
+    let states = std::array::from_fn(|_| outs.next());
+    if theta.len() == grad.len() && rate.len() == step.len() {
+        Stretch { theta, grad, states, rate, step }.each(&f, &both);
     }
-    parts
 }
 
 /// Fails unless a hyper-parameter lies in a range.

@@ -55,10 +55,11 @@ impl Rule for RmsPropConfig {
         Ok(())
     }
 
+    #[inline(always)] // so that it is compiled for each kind of vectors
     fn advance<R: Real>(&self, part: Part<'_, R>) {
         let [alpha, rest, eps] = [self.alpha, 1.0 - self.alpha, self.eps].map(R::of);
         let [decay, momentum] = [self.weight_decay, self.momentum].map(R::of);
-        let mut states = part.states.into_iter();
+        let mut states = part.states.into_iter().flatten();
         let Some(square) = states.next() else { return };
         let mut average = if self.centered { states.next() } else { None };
         let mut buffer = states.next();

@@ -42,10 +42,11 @@ impl Rule for SgdConfig {
         require(name, "dampening", "0, since Nesterov's momentum is asked for", plain, self.dampening)
     }
 
+    #[inline(always)] // so that it is compiled for each kind of vectors
     fn advance<R: Real>(&self, part: Part<'_, R>) {
         let [momentum, keep, decay] = [self.momentum, 1.0 - self.dampening, self.weight_decay].map(R::of);
         let (rate, is_first) = (part.rate, part.step <= R::ONE);
-        let mut states = part.states.into_iter();
+        let mut states = part.states.into_iter().flatten();
         let Some(buffer) = states.next() else {
             for (x, &g) in part.theta.iter_mut().zip(part.grad) {
                 *x -= rate * (g + decay * *x);

@@ -77,6 +77,11 @@ pub(crate) trait Engine: Send + Sync {
     fn prepare(&self, plan: &Plan) -> Result<Prepared>;
     /// Runs a plan: one submission.
     fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>>;
+    /// Begins to note launches (`true`), or stops and gives those that were noted; `None`: this engine cannot.
+    fn profile(&self, on: bool) -> Option<Vec<crate::profile::Launched>> {
+        let _ = on;
+        None
+    }
     /// See [`Device::destroy`].
     fn destroy(&self) {}
 }

@@ -8,7 +8,8 @@ use crate::engine::Prepared;
 use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::rows::LiveRows;
-use crate::plan::{Plan, fuse, memory};
+use crate::plan::usage::PlanMemory;
+use crate::plan::{Plan, fuse, memory, simplify};
 
 /// Plans kept.
 const CAPACITY: usize = 512;
@@ -30,6 +31,12 @@ struct Plans {
 }
 
 impl Cache {
+    /// The memory of each plan.
+    pub fn usage(&self) -> Vec<PlanMemory> {
+        let plans = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        plans.plans.values().map(|(plan, _)| plan.plan.usage()).collect()
+    }
+
     /// The plan of this key, built if it is not there.
     pub fn get(&self, device: &Device, key: &[u8], graph: &Graph, donated: &[bool]) -> Result<Arc<Executable>> {
         {
@@ -58,6 +65,8 @@ impl Cache {
 /// Switches to bisect a wrong answer: each pass can be left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Passes {
+    /// Take factors out of sums, merge what becomes equal.
+    pub simplify: bool,
     /// Fuse element-wise nodes and views into their readers.
     pub fusion: bool,
     /// Share memory between values (in place, assembled in place).
@@ -71,7 +80,12 @@ impl Passes {
     pub(crate) fn from_env() -> Self {
         let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
         let without = |name: &str| text.split(',').any(|w| w.trim().strip_prefix('-') == Some(name));
-        Passes { fusion: !without("fusion"), reuse: !without("reuse"), rows: !without("rows") }
+        Passes {
+            simplify: !without("simplify"),
+            fusion: !without("fusion"),
+            reuse: !without("reuse"),
+            rows: !without("rows"),
+        }
     }
 }
 
@@ -82,6 +96,8 @@ pub(crate) fn build(device: &Device, graph: &Graph, donated: &[bool]) -> Result<
 
 pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passes: Passes) -> Result<Executable> {
     let inner = &device.0;
+    let simpler = passes.simplify.then(|| simplify::simplify(graph));
+    let graph = simpler.as_ref().unwrap_or(graph);
     let live = match passes.rows {
         true => LiveRows::find(graph, &inner.caps, inner.kind != EngineKind::Cpu)?,
         false => LiveRows::none(graph),

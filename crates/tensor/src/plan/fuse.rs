@@ -20,7 +20,7 @@ const MAX_TERMS: usize = 96;
 /// Fused nodes on a path from a group's result to a load.
 const MAX_DEPTH: u32 = 40;
 /// Cost up to which a value with several readers is computed by each of them rather than stored.
-const CHEAP: u32 = 2;
+const CHEAP: u32 = 4;
 
 /// A value before memory is laid out.
 #[derive(Clone, Debug)]
@@ -104,6 +104,15 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
     for &(i, _) in &graph.outputs {
         // A view that is an output is copied; its base needs no memory for that.
         stored[i] |= !matches!(graph.nodes[i].kind, Kind::Leaf(_));
+    }
+    // What an op reads has memory for the op's sake, so nobody computes it again.
+    for node in graph.nodes.iter().filter(|n| matches!(n.kind, Kind::Op(_)) && n.core().is_none()) {
+        for &(mut k, _) in &node.inputs {
+            while let Some(Core::View(View::Reshape(_))) = graph.nodes[k].core() {
+                k = graph.nodes[k].inputs[0].0;
+            }
+            stored[k] |= matches!(graph.nodes[k].core(), Some(Core::Map(_) | Core::Pad { .. }));
+        }
     }
     // Rough cost of a node computed in its readers, and length of the path to a stored value.
     let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::op::{Core, Op};
+use crate::plan::rows;
 use crate::shape::Spec;
 use crate::tensor::{Node, State, Tensor};
 
@@ -57,8 +58,8 @@ pub(crate) struct Graph {
     pub outputs: Vec<Ref>,
     pub n_leaves: usize,
     pub n_scalars: usize,
-    /// Which host scalars are +0.0 (all bits zero). Of a scalar's value, this alone is structure: rows that are zero by
-    /// construction need no work.
+    /// Which host scalars are +0.0 (all bits zero). Of a scalar's value, this alone is structure, and only in graphs with
+    /// live rows: rows that are zero by construction need no work.
     pub zeros: Vec<bool>,
 }
 
@@ -109,6 +110,9 @@ impl Walk {
         let mut hasher = KeepBytes(std::mem::take(&mut self.key));
         outputs.hash(&mut hasher);
         donated.hash(&mut hasher);
+        if rows::has_live_rows(&self.graph) {
+            self.graph.zeros.hash(&mut hasher);
+        }
         self.key = hasher.0;
         self.graph.outputs = outputs;
     }
@@ -124,6 +128,13 @@ impl Hasher for KeepBytes {
     fn write(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
+}
+
+/// Everything structural of an op.
+pub(crate) fn key_of(op: &dyn Op) -> Vec<u8> {
+    let mut hasher = KeepBytes(Vec::new());
+    op.key(&mut hasher);
+    hasher.0
 }
 
 /// Walks from `targets` down to values (and placeholders, if `tracing`).
@@ -177,7 +188,7 @@ impl Walk {
         let mut hasher = KeepBytes(std::mem::take(&mut self.key));
         match &node.kind {
             Kind::Leaf(_) => 1u8.hash(&mut hasher),
-            Kind::Scalar(scalar) => (2u8, self.graph.zeros[*scalar]).hash(&mut hasher),
+            Kind::Scalar(_) => 2u8.hash(&mut hasher),
             Kind::Op(op) => {
                 3u8.hash(&mut hasher);
                 op.key(&mut hasher);
@@ -235,9 +246,7 @@ impl Walk {
             self.constants.insert((*bits, specs), idx);
             return;
         }
-        let mut hasher = KeepBytes(Vec::new());
-        op.key(&mut hasher);
-        let key = (hasher.0, refs.clone());
+        let key = (key_of(op.as_ref()), refs.clone());
         match same.get(&key) {
             Some(&idx) => self.meet(tensor, idx),
             None => {

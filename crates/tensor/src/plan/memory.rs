@@ -23,7 +23,7 @@ struct Storage {
 }
 
 /// Reads and writes of a step.
-fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
+pub(super) fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
     let loads = |terms: &[Term]| {
         terms
             .iter()

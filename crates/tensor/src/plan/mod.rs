@@ -9,6 +9,8 @@ pub(crate) mod graph;
 pub(crate) mod layout; // positions of elements
 pub(crate) mod memory;
 pub(crate) mod rows;
+pub(crate) mod simplify;
+pub(crate) mod usage;
 
 use std::fmt;
 use std::sync::Arc;
@@ -194,6 +196,25 @@ pub(crate) struct Plan {
     pub arenas: Vec<usize>,
     /// Donations that the caller offered, the graph could have used, and the last reader prevented.
     pub copies: u64,
+}
+
+impl Plan {
+    /// Bytes that a step reads and writes, each value once, and its multiplications and additions.
+    pub fn cost(&self, step: &Step) -> (u64, u64) {
+        let (reads, writes) = memory::touched(&step.action);
+        let bytes = reads.iter().chain(&writes).map(|&v| self.values[v].spec.bytes() as u64).sum();
+        let of = |dims: &[usize], program: &Program| {
+            let cost = |t: &Term| if let Term::Apply { func, .. } = t { u64::from(func.cost()) } else { 0 };
+            dims.iter().product::<usize>() as u64 * program.terms.iter().map(cost).sum::<u64>()
+        };
+        let flop = match &step.action {
+            Action::Map(m) => of(&m.dims, &m.program),
+            Action::Reduce(r) => of(&r.dims, &r.program) + r.dims.iter().product::<usize>() as u64,
+            Action::Op(o) => o.op.flop(&o.in_specs, &o.out_specs),
+            Action::Copy { .. } | Action::Zero { .. } => 0,
+        };
+        (bytes, flop)
+    }
 }
 
 impl fmt::Display for Plan {

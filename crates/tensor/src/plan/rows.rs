@@ -113,6 +113,11 @@ pub(crate) fn lead(shape: &Shape) -> Option<(usize, usize)> {
     shape.iter().position(|&n| n != 1).map(|axis| (axis, shape[axis]))
 }
 
+/// Whether a graph has live rows at all.
+pub(crate) fn has_live_rows(graph: &Graph) -> bool {
+    (0..graph.nodes.len()).any(|i| mask(graph, i).is_some())
+}
+
 /// Whether the node is `select(row < count, x, y)` along its rows.
 fn mask(graph: &Graph, i: usize) -> Option<First> {
     let node = &graph.nodes[i];

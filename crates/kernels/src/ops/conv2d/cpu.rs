@@ -4,6 +4,7 @@
 //! All cuts follow from shapes, so answers depend neither on the number of threads nor on an image's place in the batch.
 
 use std::cell::RefCell;
+use std::thread::LocalKey;
 
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
 use rayon::prelude::*;
@@ -24,17 +25,27 @@ const PART_FLOATS: usize = 1 << 23;
 
 thread_local! {
     static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static PLACES: RefCell<Vec<Vec<usize>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f` with `len` floats of this thread, holding anything.
 pub(super) fn with_scratch(len: usize, f: impl FnOnce(&mut [f32])) {
+    with(&SCRATCH, len, f);
+}
+
+/// The same with `len` positions.
+pub(super) fn with_places(len: usize, f: impl FnOnce(&mut [usize])) {
+    with(&PLACES, len, f);
+}
+
+fn with<T: Copy + Default>(pool: &'static LocalKey<RefCell<Vec<Vec<T>>>>, len: usize, f: impl FnOnce(&mut [T])) {
     // Taken out, not borrowed: what runs inside `f`, or is stolen while it waits, gets memory of its own.
-    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+    let mut scratch = pool.with_borrow_mut(Vec::pop).unwrap_or_default();
     if scratch.len() < len {
-        scratch.resize(len, 0.0);
+        scratch.resize(len, T::default());
     }
     f(&mut scratch[..len]);
-    SCRATCH.with_borrow_mut(|all| all.push(scratch));
+    pool.with_borrow_mut(|all| all.push(scratch));
 }
 
 /// y = w * x.

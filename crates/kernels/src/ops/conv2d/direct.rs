@@ -7,7 +7,9 @@
 use acclimate_tensor::engine::cpu::tile::{COLUMNS, ROWS, Steps, tile};
 use rayon::prelude::*;
 
-use super::cpu::{MANY, with_scratch};
+use smallvec::SmallVec;
+
+use super::cpu::{MANY, with_places, with_scratch};
 use super::geometry::Geometry;
 
 /// Columns below which most of a tile would be empty.
@@ -100,10 +102,10 @@ impl Frame {
 }
 
 /// A convolution as rows and steps of a framed image: rows are `grid` pixels, `step` apart.
-struct Walk {
+struct Walk<'a> {
     frame: Frame,
     /// Positions of the terms of one output.
-    steps: Steps,
+    steps: Steps<'a>,
     grid: [usize; 2],
     step: [usize; 2],
     /// Where the pixels go: first row and column, distance, width of the output.
@@ -112,7 +114,7 @@ struct Walk {
     to_width: usize,
 }
 
-impl Walk {
+impl Walk<'_> {
     /// All blocks of columns over one image: `panels` has the right factors of each block, `out` a plane of `area` for
     /// each column.
     fn run(&self, x: &[f32], panels: &[f32], columns: usize, out: &mut [f32], area: usize, parallel: bool) {
@@ -146,7 +148,7 @@ impl Walk {
                     (i, j) = (i + 1, 0);
                 }
             }
-            tile(x, &rows, &self.steps, panel, width, &mut sums[..ROWS * width], false);
+            tile(x, &rows, self.steps, panel, width, &mut sums[..ROWS * width], false);
             if is_dense && count == ROWS {
                 for (o, plane) in out.chunks_exact_mut(area).take(real).enumerate() {
                     let eight: [f32; ROWS] = std::array::from_fn(|r| sums[r * width + o]);
@@ -182,34 +184,38 @@ fn pack(panels: &mut [f32], n: usize, depth: usize, at: impl Fn(usize, usize) ->
     }
 }
 
-/// The frame that padding puts around the image, and the taps' positions in it.
-fn framed(g: &Geometry) -> (Frame, Steps) {
+/// The frame that padding puts around the image.
+fn framed(g: &Geometry) -> Frame {
     let [[top, bottom], [left, right]] = g.conv.padding;
-    let frame = Frame { channels: g.ins(), size: [g.h, g.w], low: [top, left], high: [bottom, right] };
+    Frame { channels: g.ins(), size: [g.h, g.w], low: [top, left], high: [bottom, right] }
+}
+
+/// The positions of the taps of all channels in the frame.
+fn taps(g: &Geometry, frame: &Frame, to: &mut [usize]) {
     let (plane, width, [down, along]) = (frame.plane(), frame.width(), g.conv.dilation);
-    let taps = (0..g.kh).flat_map(|u| (0..g.kw).map(move |v| u * down * width + v * along));
-    let mut steps = Steps::default();
-    steps.fill((0..g.ins()).flat_map(|c| taps.clone().map(move |tap| c * plane + tap)));
-    (frame, steps)
+    let all = (0..g.ins()).flat_map(|c| (0..g.kh).flat_map(move |u| (0..g.kw).map(move |v| (c, u, v))));
+    to.iter_mut().zip(all).for_each(|(to, (c, u, v))| *to = c * plane + u * down * width + v * along);
 }
 
 /// y = w * x.
 pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
     let (outs, depth, area) = (g.outs(), g.depth(), g.oh * g.ow);
-    let (frame, steps) = framed(g);
-    let [step, grid] = [g.conv.stride, [g.oh, g.ow]];
-    let walk = Walk { frame, steps, grid, step, to: [0; 2], apart: [1; 2], to_width: g.ow };
+    let frame = framed(g);
     let size = padded(outs) * depth;
-    with_scratch(size * g.conv.groups, |panels| {
-        for (q, panels) in panels.chunks_exact_mut(size.max(1)).enumerate() {
-            pack(panels, outs, depth, |k, o| w[(q * outs + o) * depth + k]);
-        }
-        each_image(g, y, outs * area, |job, y, parallel| {
-            with_scratch(frame.floats(), |scratch| {
-                let size = g.ins() * g.h * g.w;
-                let x = frame.of(&x[job * size..][..size], scratch);
-                let panels = &panels[job % g.conv.groups * padded(outs) * depth..];
-                walk.run(x, panels, outs, y, area, parallel);
+    with_places(depth, |list| {
+        taps(g, &frame, list);
+        let (steps, grid, step) = (Steps::new(list), [g.oh, g.ow], g.conv.stride);
+        let walk = Walk { frame, steps, grid, step, to: [0; 2], apart: [1; 2], to_width: g.ow };
+        with_scratch(size * g.conv.groups, |panels| {
+            for (q, panels) in panels.chunks_exact_mut(size.max(1)).enumerate() {
+                pack(panels, outs, depth, |k, o| w[(q * outs + o) * depth + k]);
+            }
+            each_image(g, y, outs * area, |job, y, parallel| {
+                with_scratch(frame.floats(), |scratch| {
+                    let each = g.ins() * g.h * g.w;
+                    let x = frame.of(&x[job * each..][..each], scratch);
+                    walk.run(x, &panels[job % g.conv.groups * size..], outs, y, area, parallel);
+                });
             });
         });
     });
@@ -237,10 +243,10 @@ struct Residue {
     /// The output that tap 0 of this residue reaches from the first pixel.
     at: usize,
     /// (tap, how many outputs earlier).
-    taps: Vec<(usize, usize)>,
+    taps: SmallVec<[(usize, usize); 8]>,
 }
 
-fn residues(g: &Geometry, axis: usize) -> Vec<Residue> {
+fn residues(g: &Geometry, axis: usize) -> SmallVec<[Residue; 4]> {
     let c = &g.conv;
     let (stride, dilation, pad) = (c.stride[axis], c.dilation[axis], c.padding[axis][0]);
     let (size, k) = ([g.h, g.w][axis], [g.kh, g.kw][axis]);
@@ -270,40 +276,50 @@ pub(super) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
     let frame = Frame { channels: outs, size: [g.oh, g.ow], low, high };
     let (plane, width) = (frame.plane(), frame.width());
     let pairs = || axes[0].iter().flat_map(|r| axes[1].iter().map(move |s| (r, s)));
-    let walks: Vec<Walk> = pairs()
-        .map(|(r, s)| {
-            let taps = || r.taps.iter().flat_map(|&(_, up)| s.taps.iter().map(move |&(_, left)| (up, left)));
-            let tap = |(up, left): (usize, usize)| (r.at + low[0] - up) * width + s.at + low[1] - left;
-            let mut steps = Steps::default();
-            steps.fill((0..outs).flat_map(|o| taps().map(move |t| o * plane + tap(t))));
-            let (to, apart) = ([r.first, s.first], g.conv.stride);
-            Walk { frame, steps, grid: [r.count, s.count], step: [1; 2], to, apart, to_width: g.w }
-        })
-        .collect();
-    let size: usize = walks.iter().map(|walk| walk.steps.len() * padded(ins)).sum();
-    with_scratch(size * g.conv.groups, |panels| {
-        for (q, mut panels) in panels.chunks_exact_mut(size.max(1)).enumerate() {
-            for (r, s) in pairs() {
-                let each = r.taps.len() * s.taps.len();
-                let (mine, rest) = panels.split_at_mut(outs * each * padded(ins));
-                panels = rest;
-                pack(mine, ins, outs * each, |k, c| {
-                    let (u, v) = (r.taps[k % each / s.taps.len()].0, s.taps[k % s.taps.len()].0);
-                    w[(((q * outs + k / each) * ins + c) * g.kh + u) * g.kw + v]
-                });
+    let n_taps = |r: &Residue, s: &Residue| r.taps.len() * s.taps.len();
+    let depth: usize = outs * pairs().map(|(r, s)| n_taps(r, s)).sum::<usize>();
+    let size = depth * padded(ins);
+    with_places(depth, |list| {
+        let mut rest = &mut *list;
+        for (r, s) in pairs() {
+            let (mine, tail) = rest.split_at_mut(outs * n_taps(r, s));
+            rest = tail;
+            for (k, to) in mine.iter_mut().enumerate() {
+                let (o, tap) = (k / n_taps(r, s), k % n_taps(r, s));
+                let (up, left) = (r.taps[tap / s.taps.len()].1, s.taps[tap % s.taps.len()].1);
+                *to = o * plane + (r.at + low[0] - up) * width + s.at + low[1] - left;
             }
         }
-        let panels = &*panels;
-        each_image(g, dx, ins * area, |job, dx, parallel| {
-            with_scratch(frame.floats(), |scratch| {
-                let each = outs * g.oh * g.ow;
-                let dy = frame.of(&dy[job * each..][..each], scratch);
-                let mut panels = &panels[job % g.conv.groups * size..][..size];
-                for walk in &walks {
-                    let (mine, rest) = panels.split_at(walk.steps.len() * padded(ins));
+        let list = &*list;
+        with_scratch(size * g.conv.groups, |panels| {
+            for (q, mut panels) in panels.chunks_exact_mut(size.max(1)).enumerate() {
+                for (r, s) in pairs() {
+                    let each = n_taps(r, s);
+                    let (mine, rest) = panels.split_at_mut(outs * each * padded(ins));
                     panels = rest;
-                    walk.run(dy, mine, ins, dx, area, parallel);
+                    pack(mine, ins, outs * each, |k, c| {
+                        let (u, v) = (r.taps[k % each / s.taps.len()].0, s.taps[k % s.taps.len()].0);
+                        w[(((q * outs + k / each) * ins + c) * g.kh + u) * g.kw + v]
+                    });
                 }
+            }
+            let panels = &*panels;
+            each_image(g, dx, ins * area, |job, dx, parallel| {
+                with_scratch(frame.floats(), |scratch| {
+                    let each = outs * g.oh * g.ow;
+                    let dy = frame.of(&dy[job * each..][..each], scratch);
+                    let mut panels = &panels[job % g.conv.groups * size..][..size];
+                    let mut list = list;
+                    for (r, s) in pairs() {
+                        let (steps, rest) = list.split_at(outs * n_taps(r, s));
+                        list = rest;
+                        let (mine, rest) = panels.split_at(steps.len() * padded(ins));
+                        panels = rest;
+                        let (steps, grid, to) = (Steps::new(steps), [r.count, s.count], [r.first, s.first]);
+                        let walk = Walk { frame, steps, grid, step: [1; 2], to, apart: g.conv.stride, to_width: g.w };
+                        walk.run(dy, mine, ins, dx, area, parallel);
+                    }
+                });
             });
         });
     });
@@ -312,53 +328,59 @@ pub(super) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
 /// dw = Σ over images of dy * x: the batch is cut into a fixed number of parts, whose sums are added in order.
 pub(super) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let (outs, depth, groups) = (g.outs(), g.depth(), g.conv.groups);
-    let (frame, taps) = framed(g);
-    let offsets: Vec<usize> = taps.iter().collect();
+    let frame = framed(g);
     // Whole rows of pixels; the last stretch of an image may have fewer.
     let rows = (PIXELS / g.ow.max(1)).clamp(1, g.oh.max(1));
-    let pixels = |n_rows: usize| {
-        let mut steps = Steps::default();
-        let [down, along] = g.conv.stride;
-        let width = frame.width();
-        steps.fill((0..n_rows).flat_map(|i| (0..g.ow).map(move |j| i * down * width + j * along)));
-        steps
-    };
-    let (whole, last) = (pixels(rows), pixels(g.oh % rows));
     let sum = padded(outs) * depth.next_multiple_of(ROWS);
     let parts = PARTS.div_ceil(groups).min(PART_FLOATS / (sum * groups).max(1)).clamp(1, g.n.max(1));
     let images = g.n.div_ceil(parts).max(1);
     let parts = g.n.div_ceil(images).max(1);
     let panel = rows * g.ow * COLUMNS;
-    with_scratch(parts * groups * sum, |sums| {
-        sums.fill(0.0);
-        // Job p · groups + q: part p of the batch, group q.
-        sums.par_chunks_exact_mut(sum.max(1)).enumerate().for_each(|(job, sums)| {
-            let part = job / groups;
-            with_scratch(frame.floats() + panel, |scratch| {
-                let (image, panel) = scratch.split_at_mut(frame.floats());
-                for n in part * images..((part + 1) * images).min(g.n) {
-                    let at = n * groups + job % groups;
-                    let size = g.ins() * g.h * g.w;
-                    let x = frame.of(&x[at * size..][..size], image);
-                    let dy = &dy[at * outs * g.oh * g.ow..][..outs * g.oh * g.ow];
-                    for i in (0..g.oh).step_by(rows) {
-                        let steps = if i + rows <= g.oh { &whole } else { &last };
-                        let x = &x[i * g.conv.stride[0] * frame.width()..];
-                        add_weights(g, x, &offsets, steps, dy, i * g.ow, panel, sums);
+    with_places(depth + rows * g.ow, |list| {
+        let (offsets, pixels) = list.split_at_mut(depth);
+        taps(g, &frame, offsets);
+        let (width, [down, along]) = (frame.width(), g.conv.stride);
+        for (p, to) in pixels.iter_mut().enumerate() {
+            *to = p / g.ow * down * width + p % g.ow * along;
+        }
+        let (offsets, whole, last) = (&*offsets, Steps::new(pixels), Steps::new(&pixels[..g.oh % rows * g.ow]));
+        with_scratch(parts * groups * sum, |sums| {
+            sums.fill(0.0);
+            // Job p · groups + q: part p of the batch, group q.
+            sums.par_chunks_exact_mut(sum.max(1)).enumerate().for_each(|(job, sums)| {
+                let part = job / groups;
+                with_scratch(frame.floats() + panel, |scratch| {
+                    let (image, panel) = scratch.split_at_mut(frame.floats());
+                    for n in part * images..((part + 1) * images).min(g.n) {
+                        let at = n * groups + job % groups;
+                        let size = g.ins() * g.h * g.w;
+                        let x = frame.of(&x[at * size..][..size], image);
+                        let dy = &dy[at * outs * g.oh * g.ow..][..outs * g.oh * g.ow];
+                        for i in (0..g.oh).step_by(rows) {
+                            let steps = if i + rows <= g.oh { whole } else { last };
+                            let x = &x[i * down * width..];
+                            add_weights(g, x, offsets, steps, dy, i * g.ow, panel, sums);
+                        }
                     }
-                }
+                });
             });
+            total(g, sums, sum, parts, dw);
         });
-        for (q, dw) in dw.chunks_exact_mut(outs * depth).enumerate() {
-            for (b, (first, width, real)) in blocks(outs).enumerate() {
-                let base = b * COLUMNS * depth.next_multiple_of(ROWS);
-                for (k, o) in (0..depth).flat_map(|k| (0..real).map(move |o| (k, o))) {
-                    let one = |p: usize| sums[(p * groups + q) * sum + base + k * width + o];
-                    dw[(first + o) * depth + k] = (1..parts).fold(one(0), |total, p| total + one(p));
-                }
+    });
+}
+
+/// Adds the parts' sums in order.
+fn total(g: &Geometry, sums: &[f32], sum: usize, parts: usize, dw: &mut [f32]) {
+    let (outs, depth, groups) = (g.outs(), g.depth(), g.conv.groups);
+    for (q, dw) in dw.chunks_exact_mut(outs * depth).enumerate() {
+        for (first, width, real) in blocks(outs) {
+            let base = first * depth.next_multiple_of(ROWS);
+            for (k, o) in (0..depth).flat_map(|k| (0..real).map(move |o| (k, o))) {
+                let one = |p: usize| sums[(p * groups + q) * sum + base + k * width + o];
+                dw[(first + o) * depth + k] = (1..parts).fold(one(0), |total, p| total + one(p));
             }
         }
-    });
+    }
 }
 
 /// Adds the share of a stretch of pixels, the first of which is `from`.
@@ -367,7 +389,7 @@ fn add_weights(
     g: &Geometry,
     x: &[f32],
     offsets: &[usize],
-    steps: &Steps,
+    steps: Steps<'_>,
     dy: &[f32],
     from: usize,
     panel: &mut [f32],

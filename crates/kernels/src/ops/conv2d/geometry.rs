@@ -97,6 +97,11 @@ impl Geometry {
         self.ins() * self.taps()
     }
 
+    /// Multiplications and additions, those with the padding included.
+    pub fn flop(&self) -> u64 {
+        2 * (self.n * self.c_out * self.oh * self.ow * self.depth()) as u64
+    }
+
     /// The words of the shaders' `Params`.
     pub fn params(&self) -> [usize; 16] {
         let c = &self.conv;

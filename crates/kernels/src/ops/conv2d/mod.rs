@@ -112,6 +112,10 @@ impl Kernel for Conv2d {
         cpu::forward(&g, x, w, call.out_real(0));
     }
 
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape).flop()
+    }
+
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
         let launch = if g.outs() < 16 || g.depth() < 16 {
@@ -193,6 +197,10 @@ impl Kernel for Conv2dInputGrad {
         cpu::input_grad(&g, dy, w, call.out_real(0));
     }
 
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape).flop()
+    }
+
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
         let launch = if g.ins() < 16 || g.outs() * g.taps() < 16 {
@@ -259,6 +267,10 @@ impl Kernel for Conv2dWeightGrad {
         let (x, dy) = (call.real(0), call.real(1));
         let g = Geometry::of(self.conv, call.dims(0), call.out_dims(0), call.dims(1));
         cpu::weight_grad(&g, x, dy, call.out_real(0));
+    }
+
+    fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
+        Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape).flop()
     }
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {

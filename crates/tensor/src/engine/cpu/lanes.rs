@@ -101,7 +101,9 @@ impl Fold {
     /// The result of a few words.
     pub fn short(kind: Reduction, dtype: DType, words: &[u32]) -> u32 {
         if dtype == DType::F32 && kind == Reduction::Sum {
-            return (words.iter().map(|&w| f64::from(f32::from_bits(w))).sum::<f64>() as f32).to_bits();
+            let few = words.len() < 16;
+            let sum = if few { words.iter().map(|&w| f64::from(f32::from_bits(w))).sum() } else { wide(SumOf(words)) };
+            return (sum as f32).to_bits();
         }
         if words.len() > 8 || (dtype == DType::F32 && kind == Reduction::Prod) {
             let mut fold = Fold::new(kind, dtype);
@@ -109,6 +111,61 @@ impl Fold {
             return fold.finish();
         }
         words.split_first().map_or(0, |(&first, rest)| serial(combine(kind), dtype, first, rest))
+    }
+}
+
+/// One cell that takes a few dozen words at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cell {
+    kind: Reduction,
+    dtype: DType,
+    /// Sums and products of f32.
+    real: f64,
+    /// The rest.
+    word: u32,
+}
+
+impl Cell {
+    pub fn new(kind: Reduction, dtype: DType) -> Self {
+        let first = Fold::new(kind, dtype);
+        Cell { kind, dtype, real: first.total, word: first.lanes[0] }
+    }
+
+    /// Takes words.
+    pub fn add(&mut self, words: &[u32]) {
+        match (self.kind, self.dtype) {
+            (Reduction::Sum, DType::F32) => {
+                self.real += words.chunks(LANES * LANE).map(|stretch| wide(SumOf(stretch))).sum::<f64>();
+            }
+            (Reduction::Prod, DType::F32) => {
+                self.real = words.iter().fold(self.real, |t, &w| t * f64::from(f32::from_bits(w)));
+            }
+            _ => {
+                self.word =
+                    serial(combine(self.kind), self.dtype, self.word, &[Fold::short(self.kind, self.dtype, words)])
+            }
+        }
+    }
+
+    /// The result.
+    pub fn finish(&self) -> u32 {
+        match (self.kind, self.dtype) {
+            (Reduction::Sum | Reduction::Prod, DType::F32) => (self.real as f32).to_bits(),
+            _ => self.word,
+        }
+    }
+}
+
+/// The sum of one stretch.
+struct SumOf<'a>(&'a [u32]);
+
+impl Wide for SumOf<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut lanes = [0; LANES];
+        AddLanes { lanes: &mut lanes, words: self.0 }.run();
+        TotalOf(&lanes).run()
     }
 }
 

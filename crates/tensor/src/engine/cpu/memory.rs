@@ -101,7 +101,7 @@ pub(super) struct Roots<'a, 'b> {
 
 /// The slices of one step: what it writes, and what lies around that to be read.
 pub(super) struct StepMemory<'s> {
-    reads: SmallVec<[Option<&'s [u32]>; 8]>,
+    reads: SmallVec<[Option<&'s [u32]>; 16]>,
     writes: SmallVec<[Option<&'s mut [u32]>; 4]>,
 }
 
@@ -121,7 +121,7 @@ impl<'s> StepMemory<'s> {
         let mut order: SmallVec<[usize; 4]> = (0..wanted.len()).collect();
         order.sort_by_key(|&o| wanted[o].1);
         let mut writes: SmallVec<[Option<&'s mut [u32]>; 4]> = wanted.iter().map(|_| None).collect();
-        let mut gaps: SmallVec<[(Root, usize, &'s [u32]); 8]> = SmallVec::new();
+        let mut gaps: SmallVec<[(Root, usize, &'s [u32]); 32]> = SmallVec::new();
         let overlap = || Error::internal("cpu", "values of one step overlap");
         let outputs = roots.outputs.iter_mut().enumerate().map(|(j, g)| (Root::Output(j), &mut ***g));
         let arenas = roots.arenas.iter_mut().enumerate().map(|(k, g)| (Root::Arena(k), &mut ***g));

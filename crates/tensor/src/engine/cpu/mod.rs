@@ -14,14 +14,19 @@ mod strided;
 pub mod tile;
 
 use std::any::Any;
-use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Instant;
+
+use smallvec::SmallVec;
 
 use crate::device::{Counters, DeviceInfo};
 use crate::dtype::DType;
 use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run, checks_finite, written};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
-use crate::plan::{Action, OpStep, Plan, Source, Term};
+use crate::plan::{Action, OpStep, Plan, Source, Step, Term};
+use crate::profile::Launched;
 use crate::shape::Spec;
 
 use blocks::Kernel;
@@ -33,7 +38,7 @@ pub(crate) fn info(reason: &str) -> DeviceInfo {
     DeviceInfo {
         name: "CPU".into(),
         backend: "native".into(),
-        driver: format!("{} threads, {}", rayon::current_num_threads(), product::vector_path()),
+        driver: format!("{} threads, {}", rayon::current_num_threads(), simd::Path::now()),
         software: false,
         reason: reason.into(),
     }
@@ -43,16 +48,36 @@ pub(crate) fn info(reason: &str) -> DeviceInfo {
 pub(crate) struct Cpu {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
-    lost: std::sync::atomic::AtomicBool,
+    lost: AtomicBool,
+    profile: Noted,
+}
+
+/// Launches that somebody wants to know of.
+#[derive(Default)]
+struct Noted {
+    on: AtomicBool,
+    since: Mutex<Option<(Instant, Vec<Launched>)>>,
+}
+
+impl Noted {
+    fn add(&self, plan: &Plan, step: &Step, began: Instant) {
+        let time = began.elapsed();
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((start, launches)) = &mut *since else { return };
+        let (bytes, flop) = plan.cost(step);
+        let start = began.saturating_duration_since(*start);
+        launches.push(Launched { label: step.label.clone(), at: step.at, start, time, bytes, flop });
+    }
 }
 
 impl Cpu {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
-        Cpu { pool: Arc::new(Pool::new(counters.clone())), counters, lost: std::sync::atomic::AtomicBool::new(false) }
+        let pool = Arc::new(Pool::new(counters.clone()));
+        Cpu { pool, counters, lost: AtomicBool::new(false), profile: Noted::default() }
     }
 
     fn alive(&self) -> Result<()> {
-        if self.lost.load(std::sync::atomic::Ordering::Relaxed) {
+        if self.lost.load(Ordering::Relaxed) {
             return Err(Error::DeviceLost { device: "CPU".into(), reason: "destroyed".into() });
         }
         Ok(())
@@ -126,10 +151,14 @@ impl Engine for Cpu {
             run.outputs.iter().map(|b| cpu_buffer(b).map(CpuBuffer::write)).collect::<Result<_>>()?;
         let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
+            let began = self.profile.on.load(Ordering::Relaxed).then(Instant::now);
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
             match live::rows(plan, step, &mut roots)? {
                 Some(rows) => live::run_step(plan, step, rows, kernel, run.scalars, &mut roots)?,
                 None => run_step(plan, &step.action, kernel, run.scalars, &mut roots)?,
+            }
+            if let Some(began) = began {
+                self.profile.add(plan, step, began);
             }
             if checks_finite() {
                 finite(plan, step, &mut roots)?;
@@ -141,13 +170,20 @@ impl Engine for Cpu {
         Ok(Box::new(Here(Some(read.collect()))))
     }
 
+    fn profile(&self, on: bool) -> Option<Vec<Launched>> {
+        self.profile.on.store(on, Ordering::Relaxed);
+        let now = on.then(|| (Instant::now(), Vec::new()));
+        let before = std::mem::replace(&mut *self.profile.since.lock().unwrap_or_else(PoisonError::into_inner), now);
+        Some(before.map(|b| b.1).unwrap_or_default())
+    }
+
     fn destroy(&self) {
-        self.lost.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.lost.store(true, Ordering::Relaxed);
     }
 }
 
 /// Fails at the first f32 that is not finite in what a step wrote.
-fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> Result<()> {
+fn finite(plan: &Plan, step: &Step, roots: &mut Roots<'_, '_>) -> Result<()> {
     let rows = live::rows(plan, step, roots)?;
     for &v in written(&step.action).iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
         let mut memory = StepMemory::new(plan, &[], &[v], roots)?;
@@ -166,7 +202,7 @@ fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> R
 }
 
 /// The values that a program reads.
-fn loads(terms: &[Term]) -> smallvec::SmallVec<[usize; 8]> {
+fn loads(terms: &[Term]) -> SmallVec<[usize; 16]> {
     let value = |t: &Term| match t {
         Term::Load { source: Source::Value(v), .. } => Some(*v),
         _ => None,
@@ -179,7 +215,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
         (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
-            let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
+            let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = m.dims.iter().product();
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
@@ -187,7 +223,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
         (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
-            let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
+            let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = plan.values[r.out].spec.numel();
             k.run(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
@@ -213,7 +249,7 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
 fn run_op(plan: &Plan, o: &OpStep, in_specs: &[Spec], out_specs: &[Spec], roots: &mut Roots<'_, '_>) -> Result<()> {
     let mut memory = StepMemory::new(plan, &o.ins, &o.outs, roots)?;
     let in_place = o.op.in_place();
-    let mut ins = Vec::with_capacity(o.ins.len());
+    let mut ins = SmallVec::new();
     for (i, spec) in in_specs.iter().enumerate() {
         if let Some(&(_, out)) = in_place.iter().find(|p| p.0 == i) {
             ins.push(In::InPlace(out));
@@ -226,7 +262,7 @@ fn run_op(plan: &Plan, o: &OpStep, in_specs: &[Spec], out_specs: &[Spec], roots:
             _ => In::Word(&words[..spec.numel()]),
         });
     }
-    let mut outs = Vec::with_capacity(o.outs.len());
+    let mut outs = SmallVec::new();
     for (words, spec) in memory.writes().zip(out_specs) {
         outs.push(match spec.dtype {
             DType::F32 => Out::Real(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use smallvec::{SmallVec, smallvec};
 
 use super::blocks::{BLOCK, Kernel, SERIAL, Sources};
-use super::lanes::Fold;
+use super::lanes::{Cell, Fold};
 use super::strided::{Reader, position};
 use crate::core_op::identity;
 use crate::dtype::DType;
@@ -18,6 +18,9 @@ const SHORT: usize = BLOCK / 4;
 const PIECES: usize = 64;
 /// Elements of a piece at least; a multiple of the block.
 const PIECE: usize = 32 * BLOCK;
+
+/// Cells of a band at most.
+const BAND: usize = 64;
 
 /// Positions of the loads; `None` outside a guard.
 type Starts = SmallVec<[Option<isize>; 16]>;
@@ -33,6 +36,13 @@ enum Walk {
         width: usize,
         /// Innermost reduced axes that a block covers too: rows of cells in a block.
         rows: usize,
+    },
+    /// Rows of cells, each with elements side by side in memory, over the outer reduced indices: memory is read in order.
+    Bands {
+        /// Cells of a row.
+        cells: usize,
+        /// Innermost elements of a cell.
+        each: usize,
     },
     /// One cell after the other, over all its elements.
     Cells,
@@ -76,6 +86,11 @@ impl Reduce {
                 }
                 _ => (Walk::Columns { width, rows: 1 }, over(&[inner])),
             }
+        } else if !trailing && kept.last().is_some_and(|&d| d + 1 == innermost) {
+            reduced.pop();
+            kept.pop();
+            let band = [innermost - 1, innermost];
+            (Walk::Bands { cells: step.dims[band[0]], each: step.dims[innermost] }, over(&band))
         } else {
             (Walk::Cells, over(&reduced))
         };
@@ -94,6 +109,19 @@ impl Reduce {
             Walk::Segments => {
                 let size = if parallel { (PIECE / self.n_each).max(1) } else { self.n_cells };
                 each_chunk(out, size, parallel, |c, cells| run.segments(c * size, cells));
+            }
+            Walk::Bands { cells, each } => {
+                let size = if parallel { cells.div_ceil(8) } else { cells }.min(BAND);
+                let row = |(row, out): (usize, &mut [u32])| {
+                    each_chunk(out, size, parallel, |b, out| run.band(row, b * size, each, out));
+                };
+                // A task of little work is over before another thread has woken up.
+                let least = (PIECE / (self.n_each * cells)).max(1);
+                if parallel {
+                    out.par_chunks_mut(cells).with_min_len(least).enumerate().for_each(row);
+                } else {
+                    out.chunks_mut(cells).enumerate().for_each(row);
+                }
             }
             Walk::Columns { width, rows } => run.columns(width, rows, parallel, out),
             Walk::Cells if !parallel || self.n_cells >= 8 => {
@@ -174,6 +202,39 @@ impl Running<'_> {
                 at += n;
             }
         });
+    }
+
+    /// Cells `from ..` of row `row`, each of `each` elements side by side for each outer reduced index.
+    fn band(&self, row: usize, from: usize, each: usize, out: &mut [u32]) {
+        let r = self.r;
+        let mut base = self.starts();
+        self.advance(&r.kept, row, &mut base);
+        let mut cells: SmallVec<[Cell; BAND]> = smallvec![Cell::new(r.kind, r.dtype); out.len()];
+        let n = out.len() * each;
+        r.kernel.with_registers(self.scalars, |registers| {
+            for outer in 0..r.n_each / each {
+                let mut starts = base.clone();
+                self.advance(&r.reduced, outer, &mut starts);
+                let mut done = 0;
+                while done < n {
+                    let at = from * each + done;
+                    let mut words = match r.kernel.direct(self.sources, &r.block, &starts, at, n - done) {
+                        Some(words) => words,
+                        None => {
+                            let n = (n - done).min(BLOCK);
+                            r.kernel.get(self.sources, &r.block, &starts, at, n, registers)
+                        }
+                    };
+                    while !words.is_empty() {
+                        let (segment, rest) = words.split_at((each - done % each).min(words.len()));
+                        cells[done / each].add(segment);
+                        done += segment.len();
+                        words = rest;
+                    }
+                }
+            }
+        });
+        out.iter_mut().zip(&cells).for_each(|(out, cell)| *out = cell.finish());
     }
 
     /// Elements `from .. to` of cell `i`.

@@ -12,23 +12,16 @@ pub const ROWS: usize = 8;
 pub const COLUMNS: usize = 32;
 
 /// Positions relative to a row, and the largest of them.
-#[derive(Clone, Debug, Default)]
-pub struct Steps {
-    list: Vec<usize>,
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Steps<'a> {
+    list: &'a [usize],
     largest: usize,
 }
 
-impl Steps {
-    /// Replaces the positions; memory is kept.
-    pub fn fill(&mut self, list: impl IntoIterator<Item = usize>) {
-        self.list.clear();
-        self.list.extend(list);
-        self.largest = self.list.iter().copied().max().unwrap_or(0);
-    }
-
-    /// In order.
-    pub fn iter(&self) -> impl Iterator<Item = usize> {
-        self.list.iter().copied()
+impl<'a> Steps<'a> {
+    /// Looks for the largest.
+    pub fn new(list: &'a [usize]) -> Self {
+        Steps { list, largest: list.iter().copied().max().unwrap_or(0) }
     }
 
     /// How many.
@@ -45,7 +38,7 @@ impl Steps {
 /// One tile. `b` has a row of `width` (16 or 32) numbers for each step, `out` is [`ROWS`] rows of as many. What does not
 /// fit leaves `out` as it is (debug builds assert).
 #[inline]
-pub fn tile(x: &[f32], rows: &[usize; ROWS], steps: &Steps, b: &[f32], width: usize, out: &mut [f32], add: bool) {
+pub fn tile(x: &[f32], rows: &[usize; ROWS], steps: Steps<'_>, b: &[f32], width: usize, out: &mut [f32], add: bool) {
     let highest = rows.iter().copied().max().unwrap_or(0);
     let inside = steps.is_empty() || highest.checked_add(steps.largest).is_some_and(|at| at < x.len());
     let fits = inside && b.len() >= steps.len() * width && out.len() >= ROWS * width;
@@ -58,12 +51,12 @@ pub fn tile(x: &[f32], rows: &[usize; ROWS], steps: &Steps, b: &[f32], width: us
     unsafe {
         match (Path::now(), width) {
             #[cfg(target_arch = "x86_64")]
-            (Path::Avx512, COLUMNS) => x86::avx512::<2>(x, rows, &steps.list, b, out, add),
+            (Path::Avx512, COLUMNS) => x86::avx512::<2>(x, rows, steps.list, b, out, add),
             #[cfg(target_arch = "x86_64")]
-            (Path::Avx512, 16) => x86::avx512::<1>(x, rows, &steps.list, b, out, add),
+            (Path::Avx512, 16) => x86::avx512::<1>(x, rows, steps.list, b, out, add),
             #[cfg(target_arch = "x86_64")]
-            (Path::Avx2, COLUMNS | 16) => x86::avx2(x, rows, &steps.list, b, width, out, add),
-            (_, COLUMNS | 16) => parts::<Four, 4, 2>(x, rows, &steps.list, b, width, out, add),
+            (Path::Avx2, COLUMNS | 16) => x86::avx2(x, rows, steps.list, b, width, out, add),
+            (_, COLUMNS | 16) => parts::<Four, 4, 2>(x, rows, steps.list, b, width, out, add),
             _ => {}
         }
     }
@@ -272,14 +265,14 @@ mod tests {
         let x: Vec<f32> = (0..500).map(number).collect();
         for (depth, width, add) in [(0, 16, false), (1, 16, true), (27, 32, false), (65, 32, true), (9, 16, false)] {
             let b: Vec<f32> = (0..depth * width).map(|i| number(i + 3)).collect();
-            let mut steps = Steps::default();
-            steps.fill((0..depth).map(|q| q * 5 % 97));
+            let list: Vec<usize> = (0..depth).map(|q| q * 5 % 97).collect();
+            let steps = Steps::new(&list);
             let rows = [0, 3, 1, 400, 17, 17, 90, 6];
             let before: Vec<f32> = (0..ROWS * width).map(|i| number(i + 11)).collect();
             for &path in Path::present() {
                 Path::force(path);
                 let mut out = before.clone();
-                tile(&x, &rows, &steps, &b, width, &mut out, add);
+                tile(&x, &rows, steps, &b, width, &mut out, add);
                 for (i, &got) in out.iter().enumerate() {
                     let (r, c) = (i / width, i % width);
                     let product = |q: usize| f64::from(x[rows[r] + q * 5 % 97]) * f64::from(b[q * width + c]);

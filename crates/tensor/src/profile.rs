@@ -1,0 +1,94 @@
+//! Where time goes: the launches of everything a device ran while somebody looked.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::Location;
+use std::time::Duration;
+
+/// One launch.
+#[derive(Clone, Debug)]
+pub struct Launched {
+    /// The ops in it.
+    pub label: String,
+    /// Where the user recorded it.
+    pub at: &'static Location<'static>,
+    /// Since the profile began.
+    pub start: Duration,
+    /// How long it took.
+    pub time: Duration,
+    /// Bytes of the values that it reads and writes, each once.
+    pub bytes: u64,
+    /// Multiplications and additions, by the formula; 0 where nobody counts them.
+    pub flop: u64,
+}
+
+/// The launches of a while. Prints as a table; see [`crate::Device::profile`].
+#[derive(Clone, Debug, Default)]
+pub struct Profile {
+    pub(crate) launches: Vec<Launched>,
+    pub(crate) wall: Duration,
+}
+
+impl Profile {
+    /// In the order in which they ran.
+    pub fn launches(&self) -> &[Launched] {
+        &self.launches
+    }
+
+    /// Time of all launches together.
+    pub fn time(&self) -> Duration {
+        self.launches.iter().map(|l| l.time).sum()
+    }
+
+    /// Time of what was profiled, launches and all else.
+    pub fn wall(&self) -> Duration {
+        self.wall
+    }
+
+    /// The launches as events for `chrome://tracing` or Perfetto (JSON).
+    pub fn chrome_trace(&self) -> String {
+        let mut events = Vec::with_capacity(self.launches.len());
+        for l in &self.launches {
+            let (start, time) = (l.start.as_secs_f64() * 1e6, l.time.as_secs_f64() * 1e6);
+            // Labels are names of ops and paths: quotes and backslashes alone need care.
+            let text = |s: &str| s.replace('\\', "\\\\").replace('"', "\\\"");
+            events.push(format!(
+                r#"{{"name":"{}","ph":"X","pid":1,"tid":1,"ts":{start:.3},"dur":{time:.3},"args":{{"at":"{}","bytes":{},"flop":{}}}}}"#,
+                text(&l.label),
+                text(&l.at.to_string()),
+                l.bytes,
+                l.flop
+            ));
+        }
+        format!("{{\"traceEvents\":[\n{}\n]}}\n", events.join(",\n"))
+    }
+}
+
+impl fmt::Display for Profile {
+    /// Launches of one label and place are one line; the dearest come first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut lines: BTreeMap<(&str, String), (u64, Duration, u64, u64)> = BTreeMap::new();
+        for l in &self.launches {
+            let at = format!("{}:{}", l.at.file().rsplit('/').next().unwrap_or_default(), l.at.line());
+            let line = lines.entry((&l.label, at)).or_default();
+            *line = (line.0 + 1, line.1 + l.time, line.2 + l.bytes, line.3 + l.flop);
+        }
+        let mut lines: Vec<_> = lines.into_iter().collect();
+        lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.1));
+        let total = self.time().as_secs_f64().max(1e-12);
+        writeln!(f, "{:>9} {:>6} {:>6} {:>8} {:>8}  launch", "ms", "share", "times", "GB/s", "GFLOP/s")?;
+        for ((label, at), (n, time, bytes, flop)) in lines {
+            let s = time.as_secs_f64().max(1e-12);
+            let (share, rate) = (100.0 * s / total, |x: u64| x as f64 / s / 1e9);
+            write!(f, "{:9.3} {share:5.1}% {n:6} {:8.1} {:8.1}  ", s * 1e3, rate(bytes), rate(flop))?;
+            let label: String = if label.chars().count() > 80 {
+                label.chars().take(77).chain("...".chars()).collect()
+            } else {
+                label.to_owned()
+            };
+            writeln!(f, "{label} ({at})")?;
+        }
+        let (time, wall) = (self.time().as_secs_f64() * 1e3, self.wall.as_secs_f64() * 1e3);
+        write!(f, "{time:9.3} of {wall:.3} ms in {} launches", self.launches.len())
+    }
+}
