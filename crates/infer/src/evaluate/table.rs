@@ -214,10 +214,19 @@ pub fn cells(row: &Row) -> [String; 15] {
         row.acted.to_string(),
         row.late.to_string(),
         points(&row.frozen),
-        row.frozen.map_or(String::new(), |v| format!("{} / {}, {:.2e}", v.helped, v.harmed, v.p_value)),
+        row.frozen.map_or(String::new(), |v| format!("{} / {}, {}", v.helped, v.harmed, chance(v.p_value))),
         points(&row.vote),
         if row.frozen.is_some() { row.missed_benefit.to_string() } else { String::new() },
     ]
+}
+
+/// A p-value with as many digits as it deserves.
+fn chance(p: f64) -> String {
+    match p {
+        p if p < 1e-99 => "< 1e-99".to_owned(),
+        p if p < 1e-3 => format!("{p:.0e}"),
+        p => format!("{p:.3}"),
+    }
 }
 
 /// The rows of each stream as a table in Markdown under a heading.
@@ -233,4 +242,15 @@ pub fn markdown(rows: &[Row]) -> String {
         text += &format!("| {} |\n", cells(row).map(|cell| cell.replace('|', "\\|")).join(" | "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::chance;
+
+    #[test]
+    fn chances_are_short() {
+        let words = [1.0, 0.049_94, 0.001, 0.000_42, 3.4e-50, 0.0].map(chance);
+        assert_eq!(words, ["1.000", "0.050", "0.001", "4e-4", "3e-50", "< 1e-99"]);
+    }
 }
