@@ -345,6 +345,11 @@ impl Adaptation {
                 "a plain objective of a batch",
             );
         }
+        if matches!(self.reset, Reset::Selective { .. })
+            && (self.search.is_some() || matches!(self.window, Window::Memory(..)))
+        {
+            return wrong("a selective reset with a search or a memory", "an optimizer that steps on the batch");
+        }
         if self.sharpness.is_some() && self.steps == 0 {
             return wrong("a sharpness-aware step without a step", "at least one step");
         }
@@ -407,6 +412,11 @@ impl Adaptation {
             && !at_least_zero(rho)
         {
             return wrong(format!("a sharpness radius of {rho}"), "a number of at least 0");
+        }
+        if let Reset::Selective { first } = self.reset
+            && !(first > 0.0 && first <= 1.0)
+        {
+            return wrong(format!("{:?}", self.reset), "a share of the classes in (0, 1]");
         }
         if let Some(search) = self.search
             && (search.candidates < 4 || !(search.width.is_finite() && search.width > 0.0))
