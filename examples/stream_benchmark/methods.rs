@@ -1,5 +1,9 @@
 //! The methods that the benchmark knows: one line each.
 
+use acclimate::infer::adapt::{
+    Lame, alpha_bn, asr, come, cotta, deyo, eta, forward_only, lame, memo_low_rank, prior_corrected, pseudo_label,
+    rdumb, roid, rpl, sar, shot_im, t3a,
+};
 use acclimate::prelude::*;
 use anyhow::{Result, bail};
 
@@ -16,6 +20,23 @@ pub const METHODS: &[(&str, Make)] = &[
     ("stretch", |_| stretch()),
     ("statistics", |_| statistics()),
     ("tent", |_| tent(1e-3)),
+    ("alpha-bn", |_| alpha_bn(0.3)),
+    ("prior-corrected", |_| prior_corrected()),
+    ("pseudo-label", |_| pseudo_label(1e-3, 0.9)),
+    ("rpl", |_| rpl(1e-3)),
+    ("eta", |_| eta(1e-3, 0.4)),
+    ("sar", |_| sar(1e-3)),
+    ("deyo", |_| deyo(1e-3)),
+    ("come", |_| come(1e-3)),
+    ("shot-im", |_| shot_im(1e-3)),
+    ("roid", |_| roid(1e-3)),
+    ("rdumb", |_| rdumb(1e-3, 0.4)),
+    ("asr", |_| asr(1e-3, 0.4)),
+    ("cotta", |_| cotta(1e-3, 0.92)),
+    ("lame", |_| lame(Lame::default())),
+    ("t3a", |_| t3a(20)),
+    ("forward-only", |_| forward_only(0.02)),
+    ("memo-low-rank", |_| memo_low_rank(16, 4, 5e-3)),
     ("memo-affine", |_| memo_affine(16, 5e-3)),
     ("calibrate", |known| calibrate(known.gate)),
 ];

@@ -1,4 +1,4 @@
-"""The entropy family, step by step: pseudo-labels, RPL, ETA, EATA, SAR, DeYO, COME, SHOT-IM, ROID, RDumb.
+"""The entropy family, step by step: pseudo-labels, RPL, ETA, EATA, SAR, DeYO, COME, SHOT-IM, ROID, RDumb, ASR.
 
 A method is a function of (network, dtype) that returns a walk: a function of (step, batch) that returns what the trace
 records. The objective is differentiated by PyTorch; optimizers are PyTorch's.
@@ -265,6 +265,45 @@ ONLINE = {
         lambda net, d: Unmarked(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin, every=3),
     ),
 }  # fmt: skip
+
+
+class Selective(Method):
+    """ASR: the later tensors go back where the batch's mean prediction is surer than its running level."""
+
+    def reset(self):
+        super().reset()
+        self.level = torch.tensor(np.log(0.975 * 3), dtype=self.dtype)
+
+    def __call__(self, step, x):
+        out = super().__call__(step, x)
+        if not out.pop("kept").any():
+            out["kept_tensors"] = torch.tensor([9.0])
+        else:
+            out["kept_tensors"] = torch.tensor([9.0])
+            z, source = out["logits"], forward(self.start, x, "source")
+            e = entropy(z.mean(0, keepdim=True))[0]
+            assert abs(float(e - self.level)) > 1e-4
+            if e < self.level:
+                scope = max(0.5 - 20 * float(self.level - e), 0.0) * len(self.moving)
+                assert abs(scope - round(scope)) > 1e-3 or scope == 0
+                out["kept_tensors"] = torch.tensor([float(int(scope))])
+                with torch.no_grad():
+                    for i, (n, p) in enumerate(self.moving.items()):
+                        if i >= int(scope):
+                            p.copy_(self.start[n])
+                self.optimizer = self.make_optimizer(list(self.moving.values()))
+                self.level = torch.tensor(np.log(0.975 * 3), dtype=self.dtype)
+            else:
+                m = 0.85 + 0.15 * (z.argmax(1) != source.argmax(1)).to(self.dtype).mean()
+                self.level = m * self.level + (1 - m) * e
+        out["memory/mean_entropy_level"] = self.level.reshape(1)
+        return out | {f"affine.{n}": p.detach().clone() for n, p in self.moving.items()}
+
+
+ONLINE["asr"] = (
+    {"rate": 1e-3, "cosine": 0.6, "first": 0.975},
+    lambda net, d: Selective(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin),
+)
 
 
 class Unmarked(Method):

@@ -50,6 +50,9 @@ def make(folder, net, source):
                 continue
             if name == "sar_recover" and not 2 <= int((exact["memory/kept_loss"] == 0).sum()) <= 5:
                 continue
+            # Some of the batches reset, some of these in part.
+            if name == "asr" and not {0, 1} == set(exact.pop("kept_tensors").flatten().int().tolist()) - {9}:
+                continue
             break
         else:
             raise SystemExit(f"{name}: no seed keeps clear of every threshold")

@@ -2,7 +2,7 @@
 //!
 //! Reset is a fill with zeros, a trust region is a norm, and the source parameters have no mutable path.
 
-use acclimate_tensor::Tensor;
+use acclimate_tensor::{Device, Tensor};
 use acclimate_train::Params;
 use acclimate_train::data::rng::Philox;
 
@@ -155,6 +155,13 @@ impl Overlay {
             }
         };
         self.entries.iter().enumerate().map(of).collect()
+    }
+
+    /// For each element of Δ the number of its entry: f32 \[len\].
+    pub(crate) fn positions(&self, device: &Device) -> Result<Tensor, Error> {
+        let of = |(i, e): (usize, &Entry)| std::iter::repeat_n(i as f32, e.len());
+        let values: Vec<f32> = self.entries.iter().enumerate().flat_map(of).collect();
+        Ok(Tensor::from_slice(device, &values, &[values.len()])?)
     }
 
     /// ‖Δ‖² of each entry: [number of entries].

@@ -78,7 +78,7 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
                 entropy: Change { before: entropy(source), after: entropy(answer) },
                 before: guess(source)?,
                 after: guess(answer)?,
-                verdict: Told { facts }.verdict(method, classes, finite_input(i), filtered(i)),
+                verdict: Told { facts }.verdict(method, finite_input(i), filtered(i)),
                 logits: answer.to_vec(),
             })
         })
@@ -86,36 +86,27 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
 }
 
 impl Told<'_> {
-    fn verdict(
-        &self,
-        method: &Adaptation,
-        classes: usize,
-        finite_input: bool,
-        filtered: Option<Filtered<'_>>,
-    ) -> Verdict {
-        let &[before, after, finite, fell, unusual, score, kept, low, mean, due] = self.facts else {
+    fn verdict(&self, method: &Adaptation, finite_input: bool, filtered: Option<Filtered<'_>>) -> Verdict {
+        let &[before, after, finite, fell, unusual, score, kept, low, mean, limit, due] = self.facts else {
             return Verdict { action: Action::RolledBack, reason: Reason::NotFinite { place: "report".into() } };
         };
-        let recover = method.guards.iter().find_map(|g| match g {
-            Guard::Recover(share) => Some(share * (classes as f32).ln()),
-            _ => None,
-        });
-        let (action, reason) = match (method.gate(), filtered, recover) {
+        let (action, reason) = match (method.gate(), filtered) {
             _ if !finite_input => (Action::RolledBack, Reason::NotFinite { place: "input".into() }),
-            (Some(threshold), ..) if unusual == 0.0 => {
-                (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold })
-            }
+            (Some(threshold), _) if unusual == 0.0 => (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold }),
             _ if finite == 0.0 => {
                 let place = if after.is_finite() { "answer" } else { "loss" };
                 (Action::RolledBack, Reason::NotFinite { place: place.into() })
             }
             _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
-            (.., Some(limit)) if low != 0.0 => (Action::Reset, Reason::LossTooLow { mean, limit }),
+            _ if low != 0.0 && matches!(method.reset, Reset::Selective { .. }) => {
+                (Action::Reset, Reason::PredictionsTooAlike { entropy: mean, limit })
+            }
+            _ if low != 0.0 => (Action::Reset, Reason::LossTooLow { mean, limit }),
             _ if due != 0.0 => {
                 let updates = if let Reset::EveryUpdates(n) = method.reset { n } else { 0 };
                 (Action::Reset, Reason::UpdatesDone { updates })
             }
-            (_, Some(f), _) => (Action::LeftAlone, f.guard.reason(f.measured, f.limit)),
+            (_, Some(f)) => (Action::LeftAlone, f.guard.reason(f.measured, f.limit)),
             // The rows of this window are views: none of them passed.
             _ if kept == 0.0 => (Action::LeftAlone, Reason::NothingKept),
             _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => {

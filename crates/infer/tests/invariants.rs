@@ -4,9 +4,9 @@
 mod traces;
 
 use acclimate_infer::adapt::{
-    Affinity, Carried, Fisher, FisherKind, Lame, Memory, Policy, Prototypes, alpha_bn, come, cotta, deyo, eata, ema_bn,
-    eta, forward_only, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta, rpl,
-    sar, shot_im, statistics, t3a, tent,
+    Affinity, Carried, Fisher, FisherKind, Lame, Memory, Policy, Prototypes, alpha_bn, asr, come, cotta, deyo, eata,
+    ema_bn, eta, forward_only, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta,
+    rpl, sar, shot_im, statistics, t3a, tent,
 };
 use acclimate_infer::receipt::{Action, Inputs, Reason, replay};
 use acclimate_infer::views::Views;
@@ -330,6 +330,7 @@ fn every_method_repeats_itself() {
         shot_im(1e-2),
         roid(1e-2),
         rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
+        asr(1e-2, 0.9),
         cotta(1e-2, 1.0).teacher(Teacher { keep: 0.9, views: few, unsure: 1.0 }),
         rotta(1e-2),
         note(1e-2),
@@ -379,6 +380,7 @@ fn one_submission_and_nothing_new() {
         deyo(1e-2),
         roid(1e-2),
         rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
+        asr(1e-2, 0.9),
         cotta(1e-2, 1.0).teacher(few),
         rotta(1e-2),
         note(1e-2),

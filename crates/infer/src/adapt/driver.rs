@@ -20,9 +20,9 @@ use crate::sensor;
 use crate::source::SourceStatistics;
 
 /// Facts of a window, in this order, before the squared norms of the overlay's entries: the objective before and after;
-/// whether all was finite, the objective fell, and the input unusual; its score; rows kept; whether the running loss was
-/// too low and that loss; whether a reset was due.
-pub(crate) const FACTS: usize = 10;
+/// whether all was finite, the objective fell, and the input unusual; its score; rows kept; whether what a reset watches was
+/// too low, that number and its limit; whether a reset was due.
+pub(crate) const FACTS: usize = 11;
 
 /// What one window gave.
 pub(crate) struct Outcome {
@@ -52,7 +52,8 @@ impl Driver {
         let inputs = if batch { x.clone() } else { x.unsqueeze(0)? };
         let frozen = self.forward(&self.params, &inputs, Statistics::Source)?;
         let prepared = self.prepared(x, batch)?;
-        let (sight, mut now) = self.sight(&prepared, key, &state)?;
+        let (mut sight, mut now) = self.sight(&prepared, key, &state)?;
+        sight.source = batch.then(|| frozen.logits.clone());
         // Steps. The first objective is that of Δ as it was.
         let mut first = None;
         let mut resets = Resets::default();
@@ -124,9 +125,9 @@ impl Driver {
             Some(kept) => number(kept)?,
             None => none.full_like(sight.rows.dims()[0] as f32)?,
         };
-        let (low, mean) = match &resets.low {
-            Some((low, mean)) => (flag(low)?, mean.clone()),
-            None => (none.clone(), none.clone()),
+        let [low, mean, limit] = match &resets.low {
+            Some([low, mean, limit]) => [flag(low)?, mean.clone(), limit.clone()],
+            None => [none.clone(), none.clone(), none.clone()],
         };
         let due = resets.due.as_ref().map_or(Ok(none), flag)?;
         let flat = |t: &Tensor| t.reshape(&[t.numel()]);
@@ -142,6 +143,7 @@ impl Driver {
             kept,
             low,
             mean,
+            limit,
             due,
         ];
         if !self.overlay.is_empty() {

@@ -226,22 +226,23 @@ pub(super) fn needs_classes(guards: &[Guard], weighting: Weighting) -> bool {
 }
 
 /// The running mean of the objective over kept rows, brought up to date; whether it is so low that everything is to be
-/// reset (bool `[1]`), and the mean (f32 `[1]`). None without [`Guard::Recover`].
+/// reset (bool `[1]`), the mean and its limit (f32 `[1]`). None without [`Guard::Recover`].
 pub(super) fn recover(
     guards: &[Guard],
     classes: usize,
     mean: &Tensor,
     state: Carried,
-) -> Result<(Carried, Option<(Tensor, Tensor)>), Error> {
+) -> Result<(Carried, Option<[Tensor; 3]>), Error> {
     let share = guards.iter().find_map(|g| if let Guard::Recover(share) = g { Some(*share) } else { None });
     let Some(share) = share else { return Ok((state, None)) };
     let (old, any) = (state.memory(LOSS[0])?.clone(), state.memory(LOSS[1])?.clone());
     let mean = mean.detach()?.reshape(&[1])?;
     let blended = old.mul_scalar(KEEP)?.add(&mean.mul_scalar(1.0 - KEEP)?)?;
     let new = is_zero(&any)?.select(&mean, &blended)?;
-    let low = new.lt(&new.full_like(share * (classes as f32).ln())?)?;
+    let limit = new.full_like(share * (classes as f32).ln())?;
+    let low = new.lt(&limit)?;
     let state = state.remember(LOSS[0], new.clone()).remember(LOSS[1], any.ones_like()?);
-    Ok((state, Some((low, new))))
+    Ok((state, Some([low, new, limit])))
 }
 
 fn is_zero(x: &Tensor) -> Result<Tensor, Error> {

@@ -7,7 +7,7 @@ use acclimate_train::optim::State;
 use super::driver::Driver;
 use super::look::{BUFFER, TEACHER_BUFFER};
 use super::state::Carried;
-use super::{Guard, Output, Window, guard, memory, prototypes, reset, search, teacher};
+use super::{Guard, Output, Reset, Window, guard, memory, prototypes, reset, search, teacher};
 use crate::error::Error;
 
 impl Driver {
@@ -42,13 +42,14 @@ impl Driver {
     fn memory_names(&self) -> Vec<String> {
         let m = &self.method;
         let running = matches!(m.statistics, Statistics::Ema(_) | Statistics::Robust(_));
-        let parts: [(bool, &[&str]); 8] = [
+        let parts: [(bool, &[&str]); 9] = [
             (m.guards.iter().any(|g| matches!(g, Guard::Unseen(_))), &guard::SEEN),
             (m.remembers_classes(), &[guard::CLASSES]),
             (matches!(m.output, Output::Prototypes(_)), &prototypes::SUPPORTS),
             (matches!(m.window, Window::Memory(..)), &memory::BANK),
+            (matches!(m.reset, Reset::Selective { .. }), &[reset::LEVEL]),
             (m.guards.iter().any(|g| matches!(g, Guard::Recover(_))), &guard::LOSS),
-            (matches!(m.reset, super::Reset::EveryUpdates(_)), &[reset::UPDATES]),
+            (matches!(m.reset, Reset::EveryUpdates(_)), &[reset::UPDATES]),
             (m.teacher.is_some(), &[teacher::TEACHER]),
             (m.search.is_some(), &search::SEARCH),
         ];
@@ -79,7 +80,13 @@ impl Driver {
         let mut state = Carried::new(delta, optimizer);
         let seen = m.guards.iter().any(|g| matches!(g, Guard::Unseen(_)));
         let bank = if let Window::Memory(memory, _) = m.window { Some(memory) } else { None };
-        if seen || bank.is_some() || m.remembers_classes() || matches!(m.output, Output::Prototypes(_)) {
+        let selects = if let Reset::Selective { first } = m.reset { Some(first) } else { None };
+        if seen
+            || selects.is_some()
+            || bank.is_some()
+            || m.remembers_classes()
+            || matches!(m.output, Output::Prototypes(_))
+        {
             // Recorded for its shapes; nothing runs.
             let shapes = self.forward(&self.params, &Tensor::zeros(device, &[2, c, h, w])?, Statistics::Source)?;
             let classes = shapes.logits.dims()[1];
@@ -98,11 +105,15 @@ impl Driver {
             if let Some(memory) = bank {
                 state = memory.empty(state, [c, h, w], classes)?;
             }
+            if let Some(first) = selects {
+                let level = Tensor::from_slice(device, &[reset::first_level(first, classes)], &[1])?;
+                state = state.remember(reset::LEVEL, level);
+            }
         }
         if m.guards.iter().any(|g| matches!(g, Guard::Recover(_))) {
             state = state.remember(guard::LOSS[0], zeros(1)?).remember(guard::LOSS[1], zeros(1)?);
         }
-        if matches!(m.reset, super::Reset::EveryUpdates(_)) {
+        if matches!(m.reset, Reset::EveryUpdates(_)) {
             state = state.remember(reset::UPDATES, zeros(1)?);
         }
         if m.teacher.is_some() {

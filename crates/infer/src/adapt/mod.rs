@@ -5,7 +5,8 @@
 //! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
-//! passes, `step` the step, and `initial` the first state.
+//! passes, `step` the step, and `initial` the first state; `validate` says
+//! whether parts fit.
 
 pub mod anchor;
 pub mod answer;
@@ -26,6 +27,7 @@ mod sight;
 pub mod state;
 mod step;
 pub mod teacher;
+mod validate;
 pub mod weight;
 pub mod window;
 

@@ -17,7 +17,7 @@ pub enum Moves {
     /// Scale and shift of every normalization layer.
     NormAffine,
     /// Scale and shift of the normalization layers but for those of the last stages, so many of them. Stages are told by
-    /// the first part of the path (`bn1`, `layer1`, `layer2`, ..) and counted from the end.
+    /// the first part by which paths differ (`bn1`, `layer1`, `layer2`, ..) and counted from the end.
     EarlyNormAffine {
         /// How many stages stay as they are; at least one, and fewer than there are.
         skip_last: usize,
@@ -98,23 +98,54 @@ fn features(params: &Params) -> Vec<String> {
     params.select(|path, _| last.is_empty() || !path.starts_with(&last))
 }
 
+/// The stage that each layer of these parameters is in: the first part of its path by which the layers differ.
+fn stages(paths: &[String]) -> Vec<&str> {
+    let layer = |path: &'_ String| path.rsplit_once('.').map_or(0, |(layer, _)| layer.len());
+    let layers: Vec<Vec<&str>> = paths.iter().map(|path| path[..layer(path)].split('.').collect()).collect();
+    let same = |i: usize| layers.iter().all(|l| l.get(i).is_some() && l.get(i) == layers[0].get(i));
+    let common = (0..).take_while(|&i| !layers.is_empty() && same(i)).count();
+    layers.iter().map(|l| l.get(common).copied().unwrap_or_default()).collect()
+}
+
 /// Paths of all stages but the last `skip_last`.
 fn early(paths: &[String], skip_last: usize, method: &str) -> Result<Vec<String>, Error> {
-    let stage = |path: &String| path.split('.').next().unwrap_or_default().to_owned();
-    let mut stages: Vec<String> = Vec::new();
-    for path in paths {
-        let name = stage(path);
-        if stages.last() != Some(&name) && !stages.contains(&name) {
-            stages.push(name);
+    let of = stages(paths);
+    let mut found: Vec<&str> = Vec::new();
+    for stage in &of {
+        if !found.contains(stage) {
+            found.push(stage);
         }
     }
-    if skip_last == 0 || skip_last >= stages.len() {
+    if skip_last == 0 || skip_last >= found.len() {
         return Err(Error::Method {
             method: method.to_owned(),
-            what: format!("skipping the last {skip_last} of the {} stages {stages:?} with normalization", stages.len()),
+            what: format!("skipping the last {skip_last} of the {} stages {found:?} with normalization", found.len()),
             expected: "to skip at least one stage and to keep at least one".into(),
         });
     }
-    stages.truncate(stages.len() - skip_last);
-    Ok(paths.iter().filter(|path| stages.contains(&stage(path))).cloned().collect())
+    found.truncate(found.len() - skip_last);
+    Ok(paths.iter().zip(&of).filter(|(_, stage)| found.contains(stage)).map(|(path, _)| path.clone()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(paths: &[&str], skip_last: usize) -> Option<Vec<String>> {
+        early(&paths.iter().map(|p| (*p).to_owned()).collect::<Vec<_>>(), skip_last, "test").ok()
+    }
+
+    #[test]
+    fn stages_are_where_paths_part() {
+        let resnet = ["bn1.weight", "layer1.0.bn1.weight", "layer1.1.bn1.weight", "layer2.0.bn1.weight"];
+        assert_eq!(kept(&resnet, 1).unwrap(), resnet[..3]);
+        assert_eq!(kept(&resnet, 2).unwrap(), resnet[..1]);
+        assert_eq!(kept(&resnet, 3), None);
+        // A common root is no stage.
+        let rooted = ["net.norm1.weight", "net.norm1.bias", "net.norm2.weight", "net.norm2.bias"];
+        assert_eq!(kept(&rooted, 1).unwrap(), rooted[..2]);
+        assert_eq!(kept(&rooted[..2], 1), None);
+        assert_eq!(kept(&["weight"], 1), None);
+        assert_eq!(kept(&[], 1), None);
+    }
 }

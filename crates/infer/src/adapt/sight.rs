@@ -26,6 +26,8 @@ pub(super) struct Sight {
     pub teacher: Option<Tensor>,
     /// The teacher's answers for what is answered.
     pub answer: Option<Tensor>,
+    /// The source's answers for a batch.
+    pub source: Option<Tensor>,
     /// Which rows of a bank are inputs, and how timely each is.
     pub bank: Option<(Tensor, Tensor)>,
 }
@@ -64,7 +66,7 @@ impl Driver {
             None => None,
         };
         let (key, image) = (key.clone(), [c, h, w]);
-        Ok(Sight { rows, key, image, viewed, shuffled, teacher: None, answer: None, bank: None })
+        Ok(Sight { rows, key, image, viewed, shuffled, teacher: None, answer: None, source: None, bank: None })
     }
 
     /// The batch is answered and enters the bank; the rows are views of what the bank then holds.

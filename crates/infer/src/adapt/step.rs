@@ -11,7 +11,7 @@ use super::look::{Look, Seen};
 use super::objective::Evidence;
 use super::sight::Sight;
 use super::state::Carried;
-use super::{Guard, Objective};
+use super::{Guard, Objective, Reset, reset};
 use crate::error::Error;
 
 /// Draws of a window that must differ from each other, by name.
@@ -50,8 +50,8 @@ pub(super) struct Stepped {
 /// Why the state went back to its initial values, if it did.
 #[derive(Clone, Default)]
 pub(super) struct Resets {
-    /// Whether the running loss was too low (bool `[1]`), and that loss.
-    pub low: Option<(Tensor, Tensor)>,
+    /// Whether something was too low (bool `[1]`), that number, and its limit.
+    pub low: Option<[Tensor; 3]>,
     /// Whether it was time (bool `[1]`).
     pub due: Option<Tensor>,
 }
@@ -105,13 +105,20 @@ impl Driver {
             };
             (after, resets.low) = guard::recover(&m.guards, seen.logits.dims()[1], &mean, after)?;
         }
+        let whole = resets.clone();
         (after, resets.due) = m.reset.count(after)?;
-        after = self.reset_where(&resets, sight, after)?;
+        after = self.reset_where(&Resets { due: resets.due.clone(), ..whole }, sight, after)?;
+        if let (Reset::Selective { first }, Some(source)) = (m.reset, &sight.source) {
+            let positions = self.overlay.positions(sight.rows.device())?;
+            let (logits, count) = ([&seen.logits, source], self.overlay.entries().len());
+            let (state, of) = reset::select(after, &self.fresh(sight.image)?, first, logits, &positions, count)?;
+            (after, resets.low) = (state, Some([of.due, of.entropy, of.level]));
+        }
         if let Some(kept) = &kept {
             let any = kept.gt(&kept.zeros_like()?)?;
             after = after.or_old(&any, before)?;
             let only = |flag: &Tensor| flag.and(&any.reshape(&[1])?);
-            resets.low = resets.low.map(|(low, mean)| Ok::<_, Error>((only(&low)?, mean))).transpose()?;
+            resets.low = resets.low.map(|[low, at, limit]| Ok::<_, Error>([only(&low)?, at, limit])).transpose()?;
             resets.due = resets.due.map(|due| only(&due)).transpose()?;
         }
         Ok(Stepped { objective, seen, chosen, state: after, kept, resets })
@@ -119,7 +126,7 @@ impl Driver {
 
     /// The initial state where a reset fell due.
     fn reset_where(&self, resets: &Resets, sight: &Sight, after: Carried) -> Result<Carried, Error> {
-        let flags: Vec<&Tensor> = resets.low.iter().map(|(low, _)| low).chain(&resets.due).collect();
+        let flags: Vec<&Tensor> = resets.low.iter().map(|[low, ..]| low).chain(&resets.due).collect();
         let Some((first, rest)) = flags.split_first() else { return Ok(after) };
         let any = rest.iter().try_fold((*first).clone(), |any, flag| any.or(flag))?;
         let dims: [usize; 3] = sight.image;

@@ -95,7 +95,7 @@ fn why(r: &Receipt) -> String {
         Action::Accepted => "The change was accepted",
         Action::RolledBack => "The change was rolled back, and the source model's answer given",
         Action::LeftAlone => "The input was left alone",
-        Action::Reset => "The answer was given and everything carried was then reset to the source",
+        Action::Reset => "The answer was given, and what was carried was then reset",
         Action::Frozen => "The source model answered as it is",
     };
     write!(text, "{verdict}, because {}.", r.facts.verdict.reason).ok();
@@ -193,6 +193,12 @@ impl fmt::Display for Reason {
                 f,
                 "the running mean of the objective, {}, fell below {}, as in a collapse",
                 number(*mean),
+                number(*limit)
+            ),
+            Self::PredictionsTooAlike { entropy, limit } => write!(
+                f,
+                "the entropy of the batch's mean prediction, {}, fell below its running level of {}",
+                number(*entropy),
                 number(*limit)
             ),
             Self::UpdatesDone { updates } => write!(f, "the method resets after {updates} updates"),

@@ -233,7 +233,7 @@ pub enum Action {
     RolledBack,
     /// A gate or filter left the input alone: no change was computed from it.
     LeftAlone,
-    /// The answer was given, and then everything that was carried went back to its initial values.
+    /// The answer was given, and then what was carried went back to its initial values, in whole or in part.
     Reset,
     /// The method, or the rung of the budget, moves nothing.
     Frozen,
@@ -344,6 +344,15 @@ pub enum Reason {
         #[serde(with = "exact")]
         mean: f32,
         /// Nats.
+        #[serde(with = "exact")]
+        limit: f32,
+    },
+    /// The batch's mean prediction got surer than its running level: the inputs seem to collapse onto few classes.
+    PredictionsTooAlike {
+        /// Entropy of the mean logits, nats.
+        #[serde(with = "exact")]
+        entropy: f32,
+        /// The running level, nats.
         #[serde(with = "exact")]
         limit: f32,
     },

@@ -1,7 +1,7 @@
 //! Every method's first steps against its trace.
 
 use acclimate_infer::adapt::{
-    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, come, cotta, deyo, eata, ema_bn, eta,
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, come, cotta, deyo, eata, ema_bn, eta,
     eta_come, forward_only, frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar,
     shot_im, statistics, t3a, tent, ttt,
 };
@@ -125,6 +125,7 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("shot_im", shot_im(0.01)),
         ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
         ("rdumb", rdumb(1e-3, 0.6).reset(Reset::EveryUpdates(3))),
+        ("asr", asr(1e-3, 0.6).reset(Reset::Selective { first: 0.975 })),
         ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
         (
             "rotta",
@@ -174,6 +175,7 @@ pub fn wrong() -> Vec<(&'static str, Adaptation)> {
         ("roid", right("roid").objective(Objective::LikelihoodRatio(None))),
         ("roid", right("roid").output(acclimate_infer::Output::AsIs)),
         ("rdumb", right("rdumb").reset(Reset::EveryUpdates(4))),
+        ("asr", right("eta")),
         ("cotta", right("cotta").replace_settle(Settle::Restore(0.04))),
         ("cotta", right("cotta").answer(Answer::BeforeStep)),
         ("rotta", right("rotta").statistics(Statistics::Ema(0.2))),

@@ -1,5 +1,6 @@
 //! Losses of logits against their own answer, another answer, or the spread of a batch: what adaptation without labels
-//! minimizes. They are composites of fused rows (log-softmax and its gradient); `docs/adr/0011` says what was measured.
+//! minimizes. They are composites of fused rows (log-softmax and its gradient); `docs/adr/0001-losses-are-composites.md` says
+//! what was measured.
 
 use acclimate_kernels::{TensorOps, concat};
 use acclimate_tensor::{Error as TensorError, Tensor};

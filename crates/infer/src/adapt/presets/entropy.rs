@@ -118,3 +118,11 @@ pub fn roid(rate: f64) -> Adaptation {
 pub fn rdumb(rate: f64, cosine: f32) -> Adaptation {
     eta(rate, cosine).named("rdumb").reset(Reset::EveryUpdates(1000))
 }
+
+/// ASR (adaptive and selective reset, 2026): [`eta`], and where the entropy of the batch's mean logits falls below its
+/// running level (which begins at ln(C/2) and moves by 0.15 of the rows that agree with the source), the later tensors go
+/// back to the source, at least half of them, all after a fall of 0.025, with the optimizer. The paper's anchor, which
+/// gathers the Fisher information between resets, is not part of it. Chosen: "the source" answers with its own statistics.
+pub fn asr(rate: f64, cosine: f32) -> Adaptation {
+    eta(rate, cosine).named("asr").reset(Reset::Selective { first: 0.5 })
+}
