@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::thread::LocalKey;
 
+use acclimate_tensor::engine::cpu::aligned::Aligned;
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
 use rayon::prelude::*;
 
@@ -24,27 +25,30 @@ const PARTS: usize = 16;
 const PART_FLOATS: usize = 1 << 23;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
     static PLACES: RefCell<Vec<Vec<usize>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Runs `f` with `len` floats of this thread, holding anything.
+/// Runs `f` with `len` floats of this thread, holding anything, from a cache line on.
 pub(super) fn with_scratch(len: usize, f: impl FnOnce(&mut [f32])) {
-    with(&SCRATCH, len, f);
+    with(&SCRATCH, |scratch| {
+        scratch.grow(len);
+        f(&mut scratch.floats_mut()[..len]);
+    });
 }
 
 /// The same with `len` positions.
 pub(super) fn with_places(len: usize, f: impl FnOnce(&mut [usize])) {
-    with(&PLACES, len, f);
+    with(&PLACES, |places| {
+        places.resize(len.max(places.len()), 0);
+        f(&mut places[..len]);
+    });
 }
 
-fn with<T: Copy + Default>(pool: &'static LocalKey<RefCell<Vec<Vec<T>>>>, len: usize, f: impl FnOnce(&mut [T])) {
+fn with<T: Default>(pool: &'static LocalKey<RefCell<Vec<T>>>, f: impl FnOnce(&mut T)) {
     // Taken out, not borrowed: what runs inside `f`, or is stolen while it waits, gets memory of its own.
     let mut scratch = pool.with_borrow_mut(Vec::pop).unwrap_or_default();
-    if scratch.len() < len {
-        scratch.resize(len, T::default());
-    }
-    f(&mut scratch[..len]);
+    f(&mut scratch);
     pool.with_borrow_mut(|all| all.push(scratch));
 }
 

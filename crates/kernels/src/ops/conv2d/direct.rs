@@ -72,7 +72,8 @@ impl Frame {
 
     /// Floats of the framed image; none where the image itself will do.
     fn floats(&self) -> usize {
-        if self.is_bare() { 0 } else { self.channels * self.plane() }
+        // A whole number of cache lines, so that what comes behind begins at one too.
+        if self.is_bare() { 0 } else { (self.channels * self.plane()).next_multiple_of(16) }
     }
 
     /// The framed image.
@@ -131,29 +132,29 @@ impl Walk<'_> {
     }
 
     fn block(&self, x: &[f32], panel: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
-        let mut sums = [0.0; ROWS * COLUMNS];
+        // Two tiles at a time: 16 pixels are a whole line of memory in each plane.
+        let mut sums = [0.0; 2 * ROWS * COLUMNS];
         let n = self.grid[0] * self.grid[1];
-        let wide = self.frame.width();
+        let frame_width = self.frame.width();
         let is_dense = self.apart == [1; 2] && self.grid[1] == self.to_width && self.to == [0; 2];
         let (mut i, mut j) = (0, 0);
-        let mut rows = [0; ROWS];
-        let mut places = [0; ROWS];
-        for p in (0..n).step_by(ROWS) {
-            let count = ROWS.min(n - p);
-            for (row, place) in rows.iter_mut().zip(&mut places).take(count) {
-                *row = i * self.step[0] * wide + j * self.step[1];
+        let mut rows = [[0; ROWS]; 2];
+        let mut places = [0; 2 * ROWS];
+        for p in (0..n).step_by(2 * ROWS) {
+            let count = (n - p).min(2 * ROWS);
+            for (row, place) in rows.as_flattened_mut().iter_mut().zip(&mut places).take(count) {
+                *row = i * self.step[0] * frame_width + j * self.step[1];
                 *place = (self.to[0] + i * self.apart[0]) * self.to_width + self.to[1] + j * self.apart[1];
                 j += 1;
                 if j == self.grid[1] {
                     (i, j) = (i + 1, 0);
                 }
             }
-            tile(x, &rows, self.steps, panel, width, &mut sums[..ROWS * width], false);
-            if is_dense && count == ROWS {
-                for (o, plane) in out.chunks_exact_mut(area).take(real).enumerate() {
-                    let eight: [f32; ROWS] = std::array::from_fn(|r| sums[r * width + o]);
-                    plane[p..p + ROWS].copy_from_slice(&eight);
-                }
+            for (rows, sums) in rows.iter().zip(sums.chunks_exact_mut(ROWS * width)).take(count.div_ceil(ROWS)) {
+                tile(x, rows, self.steps, panel, width, sums, false);
+            }
+            if is_dense && count == 2 * ROWS {
+                write_planes(&sums[..2 * ROWS * width], width, real, &mut out[p..], area);
             } else {
                 for (o, plane) in out.chunks_exact_mut(area).take(real).enumerate() {
                     for (r, &place) in places.iter().take(count).enumerate() {
@@ -162,6 +163,14 @@ impl Walk<'_> {
                 }
             }
         }
+    }
+}
+
+/// `out[o][..16] = sums[..16][o]` for planes `area` apart. (Wider vectors would make gathers of it, which are slower.)
+fn write_planes(sums: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
+    for o in 0..real {
+        let column: [f32; 2 * ROWS] = std::array::from_fn(|r| sums[r * width + o]);
+        out[o * area..][..2 * ROWS].copy_from_slice(&column);
     }
 }
 

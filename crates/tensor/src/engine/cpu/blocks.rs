@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 use smallvec::SmallVec;
 
+use super::aligned::Aligned;
 use super::strided::Reader;
 use crate::dtype::DType;
 use crate::expr::Func;
@@ -63,7 +64,7 @@ pub(super) type Sources<'a> = &'a [Option<&'a [u32]>];
 
 thread_local! {
     /// Registers of this thread, reused from block to block.
-    static REGISTERS: RefCell<Vec<Vec<u32>>> = const { RefCell::new(Vec::new()) };
+    static REGISTERS: RefCell<Vec<Aligned>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Kernel {
@@ -185,7 +186,7 @@ impl Kernel {
         starts: &[Option<isize>],
         at: usize,
         n: usize,
-        registers: &'r mut [Vec<u32>],
+        registers: &'r mut [Aligned],
     ) -> &'r [u32] {
         let seen = self.load(sources, readers, starts, at, n, registers, &[]);
         self.execute(&self.instructions, sources, &seen, n, registers);
@@ -208,12 +209,14 @@ impl Kernel {
     }
 
     /// Registers of this thread, with the scalars filled in.
-    pub fn with_registers<T>(&self, scalars: &[u32], f: impl FnOnce(&mut [Vec<u32>]) -> T) -> T {
+    pub fn with_registers<T>(&self, scalars: &[u32], f: impl FnOnce(&mut [Aligned]) -> T) -> T {
         // A nested use (rayon may steal work while a task waits) takes fresh registers.
         let mut registers =
             REGISTERS.with(|r| r.try_borrow_mut().map(|mut r| std::mem::take(&mut *r)).unwrap_or_default());
         while registers.len() < self.n_registers.max(1) {
-            registers.push(vec![0; BLOCK]);
+            let mut register = Aligned::default();
+            register.grow(BLOCK);
+            registers.push(register);
         }
         for &(r, index) in &self.scalars {
             registers[r].fill(scalars.get(index).copied().unwrap_or(0));
@@ -236,7 +239,7 @@ impl Kernel {
         starts: &[Option<isize>],
         at: usize,
         n: usize,
-        registers: &mut [Vec<u32>],
+        registers: &mut [Aligned],
         out: &[u32],
     ) -> Seen {
         let mut seen = Seen::new();
@@ -272,7 +275,7 @@ impl Kernel {
         sources: Sources<'_>,
         seen: &Seen,
         n: usize,
-        registers: &mut [Vec<u32>],
+        registers: &mut [Aligned],
     ) {
         for ins in instructions {
             let mut to = std::mem::take(&mut registers[ins.to]);
@@ -288,7 +291,7 @@ impl Kernel {
         sources: Sources<'x>,
         seen: &Seen,
         n: usize,
-        registers: &'x [Vec<u32>],
+        registers: &'x [Aligned],
     ) -> [&'x [u32]; 4] {
         let mut args: [&[u32]; 4] = [&[]; 4];
         for (slot, &a) in args.iter_mut().zip(&ins.args) {
@@ -303,7 +306,7 @@ impl Kernel {
         sources: Sources<'x>,
         seen: &Seen,
         n: usize,
-        registers: &'x [Vec<u32>],
+        registers: &'x [Aligned],
     ) -> &'x [u32] {
         match o {
             Operand::Register(r) => &registers[r][..n],

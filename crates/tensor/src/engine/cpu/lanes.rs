@@ -49,6 +49,9 @@ impl Fold {
         if self.is(Reduction::Prod) {
             self.total = words.iter().fold(self.total, |t, &w| t * f64::from(f32::from_bits(w)));
         } else if self.is(Reduction::Sum) {
+            let long = words.chunks_exact(2 * LANES * LANE);
+            let words = long.remainder();
+            self.total += long.map(|stretch| wide(LongSum(stretch))).sum::<f64>();
             for stretch in words.chunks(LANES * LANE) {
                 if self.taken + stretch.len() > LANES * LANE {
                     self.flush();
@@ -153,6 +156,23 @@ impl Cell {
             (Reduction::Sum | Reduction::Prod, DType::F32) => (self.real as f32).to_bits(),
             _ => self.word,
         }
+    }
+}
+
+/// The sum of twice as many lanes, as registers hold.
+struct LongSum<'a>(&'a [u32]);
+
+impl Wide for LongSum<'_> {
+    type Output = f64;
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let mut lanes = [[0f32; LANES]; 2];
+        for chunk in self.0.chunks_exact(2 * LANES) {
+            for (lane, &w) in lanes.as_flattened_mut().iter_mut().zip(chunk) {
+                *lane += f32::from_bits(w);
+            }
+        }
+        lanes.map(|lanes| TotalOf(&lanes.map(f32::to_bits)).run()).iter().sum()
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 
 use smallvec::SmallVec;
 
+use super::aligned::Aligned;
 use crate::device::Counters;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Root, ValueId};
@@ -14,7 +15,7 @@ const MAX_IDLE: usize = 1 << 30;
 
 /// Buffers that nobody holds, by their number of words.
 pub(super) struct Pool {
-    idle: Mutex<(HashMap<usize, Vec<Vec<u32>>>, usize)>,
+    idle: Mutex<(HashMap<usize, Vec<Aligned>>, usize)>,
     counters: Arc<Counters>,
 }
 
@@ -37,13 +38,11 @@ impl Pool {
         let data = match reused {
             Some(data) => data,
             None => {
-                let mut data: Vec<u32> = Vec::new();
-                data.try_reserve_exact(n).map_err(|_| Error::OutOfMemory {
+                let data = Aligned::zeros(n).ok_or_else(|| Error::OutOfMemory {
                     device: "CPU".into(),
                     needed: bytes as u64,
                     what: "a buffer".into(),
                 })?;
-                data.resize(n, 0);
                 Counters::add(&self.counters.buffers_allocated, 1);
                 data
             }
@@ -60,15 +59,15 @@ fn size_class(n: usize) -> usize {
 
 /// Words that go back to their pool.
 pub(super) struct CpuBuffer {
-    data: RwLock<Vec<u32>>,
+    data: RwLock<Aligned>,
     pool: Arc<Pool>,
 }
 
 impl CpuBuffer {
-    pub fn read(&self) -> RwLockReadGuard<'_, Vec<u32>> {
+    pub fn read(&self) -> RwLockReadGuard<'_, Aligned> {
         self.data.read().unwrap_or_else(PoisonError::into_inner)
     }
-    pub fn write(&self) -> RwLockWriteGuard<'_, Vec<u32>> {
+    pub fn write(&self) -> RwLockWriteGuard<'_, Aligned> {
         self.data.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -94,9 +93,9 @@ impl Drop for CpuBuffer {
 
 /// The memory of a run.
 pub(super) struct Roots<'a, 'b> {
-    pub inputs: &'a [Option<RwLockReadGuard<'b, Vec<u32>>>],
-    pub outputs: &'a mut [RwLockWriteGuard<'b, Vec<u32>>],
-    pub arenas: &'a mut [RwLockWriteGuard<'b, Vec<u32>>],
+    pub inputs: &'a [Option<RwLockReadGuard<'b, Aligned>>],
+    pub outputs: &'a mut [RwLockWriteGuard<'b, Aligned>],
+    pub arenas: &'a mut [RwLockWriteGuard<'b, Aligned>],
 }
 
 /// The slices of one step: what it writes, and what lies around that to be read.

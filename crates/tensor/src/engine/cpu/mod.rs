@@ -3,6 +3,7 @@
 //! Element-wise groups run in cache-sized blocks, products through the crate `gemm`, rows and blocks over threads by
 //! `rayon`. Work is cut by shape alone, so answers do not depend on the number of threads.
 
+pub mod aligned;
 mod blocks;
 mod lanes;
 mod live;
@@ -29,6 +30,7 @@ use crate::plan::{Action, OpStep, Plan, Source, Step, Term};
 use crate::profile::Launched;
 use crate::shape::Spec;
 
+use aligned::Aligned;
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
 use reduce::Reduce;
@@ -142,14 +144,14 @@ impl Engine for Cpu {
             prepared.downcast_ref().ok_or_else(|| Error::internal("cpu", "prepared by another engine"))?;
         let arenas = plan.arenas.iter().map(|&bytes| self.pool.take(bytes)).collect::<Result<Vec<_>>>()?;
         // Donated inputs are written through their outputs, and read there.
-        let mut inputs: Vec<Option<RwLockReadGuard<'_, Vec<u32>>>> = Vec::with_capacity(run.inputs.len());
+        let mut inputs: Vec<Option<RwLockReadGuard<'_, Aligned>>> = Vec::with_capacity(run.inputs.len());
         for (i, b) in run.inputs.iter().enumerate() {
             let donated = plan.donated.contains(&Some(i));
             inputs.push(if donated { None } else { Some(cpu_buffer(b)?.read()) });
         }
-        let mut outputs: Vec<RwLockWriteGuard<'_, Vec<u32>>> =
+        let mut outputs: Vec<RwLockWriteGuard<'_, Aligned>> =
             run.outputs.iter().map(|b| cpu_buffer(b).map(CpuBuffer::write)).collect::<Result<_>>()?;
-        let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
+        let mut scratch: Vec<RwLockWriteGuard<'_, Aligned>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let began = self.profile.on.load(Ordering::Relaxed).then(Instant::now);
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };

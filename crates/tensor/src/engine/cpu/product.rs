@@ -1,6 +1,10 @@
-//! Matrix products through the crate `gemm`, behind one safe function that checks every extent.
+//! Matrix products through the crate `gemm`, behind one safe function that checks every extent. `gemm` takes the widest
+//! vectors of the processor; where narrower ones were asked for, tiles of our own multiply.
 
 use gemm::Parallelism;
+
+use super::simd::Path;
+use super::tile::{COLUMNS, ROWS, Steps, tile};
 
 /// A matrix in a slice: element (i, j) at `i·row + j·col`.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +65,9 @@ pub fn gemm(
     if !ok || !(distinct || m <= 1 || n <= 1) || m == 0 || n == 0 {
         return;
     }
+    if !Path::now().is_widest() {
+        return by_tiles((m, n, k), a, a_strides, b, b_strides, c, c_strides, add);
+    }
     let parallelism = match threads {
         Threads::All if m * n * k > 48 * 48 * 256 => Parallelism::Rayon(0),
         _ => Parallelism::None,
@@ -89,5 +96,40 @@ pub fn gemm(
             false,
             parallelism,
         );
+    }
+}
+
+/// The same on this thread, in tiles with the vectors of [`Path::now`].
+#[allow(clippy::too_many_arguments)] // as above
+fn by_tiles(
+    (m, n, k): (usize, usize, usize),
+    a: &[f32],
+    a_strides: Strides,
+    b: &[f32],
+    b_strides: Strides,
+    c: &mut [f32],
+    c_strides: Strides,
+    add: bool,
+) {
+    let steps: Vec<usize> = (0..k).map(|q| q * a_strides.col).collect();
+    let mut panel = vec![0.0; k * COLUMNS];
+    let mut sums = [0.0; ROWS * COLUMNS];
+    for first in (0..n).step_by(COLUMNS) {
+        let columns = (n - first).min(COLUMNS);
+        for (q, row) in panel.chunks_exact_mut(COLUMNS).enumerate() {
+            for (j, to) in row.iter_mut().take(columns).enumerate() {
+                *to = b[q * b_strides.row + (first + j) * b_strides.col];
+            }
+        }
+        for top in (0..m).step_by(ROWS) {
+            let rows: [usize; ROWS] = std::array::from_fn(|r| (top + r).min(m - 1) * a_strides.row);
+            tile(a, &rows, Steps::new(&steps), &panel, COLUMNS, &mut sums, false);
+            for (r, row) in sums.chunks_exact(COLUMNS).take(m - top).enumerate() {
+                for (j, &sum) in row.iter().take(columns).enumerate() {
+                    let to = &mut c[(top + r) * c_strides.row + (first + j) * c_strides.col];
+                    *to = if add { *to + sum } else { sum };
+                }
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 use rayon::prelude::*;
 use smallvec::{SmallVec, smallvec};
 
+use super::aligned::Aligned;
 use super::blocks::{BLOCK, Kernel, SERIAL, Sources};
 use super::lanes::{Cell, Fold};
 use super::strided::{Reader, position};
@@ -238,7 +239,7 @@ impl Running<'_> {
     }
 
     /// Elements `from .. to` of cell `i`.
-    fn cell(&self, i: usize, from: usize, to: usize, registers: &mut [Vec<u32>]) -> Fold {
+    fn cell(&self, i: usize, from: usize, to: usize, registers: &mut [Aligned]) -> Fold {
         let r = self.r;
         let mut starts = self.starts();
         self.advance(&r.kept, i, &mut starts);

@@ -35,6 +35,11 @@ impl Path {
         Path::Baseline
     }
 
+    /// Whether the processor has no wider ones.
+    pub fn is_widest(self) -> bool {
+        self == Path::widest()
+    }
+
     /// The one in use: the widest that is present, unless `ACCLIMATE_VECTORS` (`baseline`, `avx2`, `avx512`) or
     /// [`Path::force`] asked for a narrower one.
     pub fn now() -> Path {
