@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use acclimate_kernels::random::Key;
 use acclimate_kernels::{TensorOps, concat};
-use acclimate_tensor::{DType, Tensor, grad};
-use acclimate_train::optim::{State, StepCx};
+use acclimate_tensor::{DType, Tensor};
+use acclimate_train::optim::State;
 use acclimate_train::{Layer, Params, Pass, loss};
 
+use super::inner::{Order, held, inner_step};
 use super::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Window};
 use crate::error::Error;
 use crate::overlay::Overlay;
@@ -69,9 +70,8 @@ impl Driver {
             let objective = self.objective(&seen, &theta)?;
             first.get_or_insert_with(|| (objective.clone(), seen.logits.clone()));
             let Some(optimizer) = &m.step else { break };
-            let gradient = grad(&objective, theta.clone())?;
             let rate = Tensor::full(x.device(), &[1], optimizer.rate(step as u64))?;
-            (theta, state_now) = optimizer.step(theta, &gradient, state_now, &StepCx::new(&rate))?;
+            (theta, state_now) = inner_step(optimizer, &objective, theta, state_now, &rate, Order::Second)?;
             theta = self.trusted(theta)?;
         }
         // Where nobody looks at the objective after the step, no second forward pass is made.
@@ -226,15 +226,6 @@ impl Driver {
     }
 }
 
-/// New state where `keep`, else the old.
-fn held(keep: &Tensor, new: State, old: &State) -> Result<State, Error> {
-    let mut state = State::new();
-    for ((name, new), (_, old)) in new.iter().zip(old.iter()) {
-        state = state.with(name, keep.broadcast_to(new.shape())?.select(new, old)?);
-    }
-    Ok(state)
-}
-
 /// ln of the mean probability over rows: [k, c] → [1, c].
 fn mean_log_probability(logits: &Tensor) -> Result<Tensor, Error> {
     let n = logits.dims()[0] as f32;
@@ -244,7 +235,7 @@ fn mean_log_probability(logits: &Tensor) -> Result<Tensor, Error> {
 }
 
 /// Whether every element of every tensor is finite: a bool scalar.
-fn all_finite(tensors: &[&Tensor]) -> Result<Tensor, Error> {
+pub(crate) fn all_finite(tensors: &[&Tensor]) -> Result<Tensor, Error> {
     let mut all: Option<Tensor> = None;
     for t in tensors {
         let bad = t.is_finite()?.not()?.cast(DType::F32)?.sum(&[])?;

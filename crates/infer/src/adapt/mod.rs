@@ -1,9 +1,11 @@
 //! An adaptation method is a value: what moves, which loss, which guards, when it resets, what it sees, what it answers.
 //! One driver runs them all.
 //!
-//! Modules in reading order: the values below, [`presets`] of known methods, [`driver`] the one graph that steps.
+//! Modules in reading order: the values below, [`presets`] of known methods, [`driver`] the one graph that steps,
+//! [`inner`] the step itself.
 
 pub mod driver;
+pub mod inner;
 pub mod presets;
 
 use acclimate_train::Statistics;
