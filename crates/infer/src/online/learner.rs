@@ -348,6 +348,13 @@ impl Learner {
         Ok(())
     }
 
+    /// The Fisher information that an [`Ewc`](super::Ewc) link holds on to, in the order of the parameters' arena, if
+    /// there is such a link.
+    pub fn fisher(&self) -> Result<Option<Vec<f32>>, Error> {
+        let entry = self.state.iter().find(|(name, _)| name.ends_with("/ewc/fisher"));
+        Ok(entry.map(|(_, fisher)| fisher.to_vec()).transpose()?)
+    }
+
     /// Refuses events that cannot be taken, all or none.
     fn check(&mut self, events: &[Event]) -> Result<(), Error> {
         let checked = self.checked(events);
