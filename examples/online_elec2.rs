@@ -15,7 +15,7 @@ use acclimate::prelude::*;
 use acclimate::train::nn::{Activation, Linear};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use fit::regression::least_squares;
+use fit::{convergence::regret::Regret, regression::least_squares};
 use serde_json::json;
 
 /// Online learning on a drifting stream.
@@ -127,7 +127,11 @@ fn main() -> Result<()> {
             shown.end(measured.len(), &format!("accuracy {:.4}", measured.accuracy()));
         }
         // The hinge loss has no logistic regret.
-        let regret = if learner.loss() == Loss::Logistic { regret(measured.losses(), best) } else { Vec::new() };
+        let regret = if learner.loss() == Loss::Logistic {
+            Regret::of(measured.losses(), best).curve().to_vec()
+        } else {
+            Vec::new()
+        };
         let outcome = Outcome { rule, features, measured, regret, ms, counts: learner.counts() };
         println!("{}", line(&outcome));
         outcomes.push(outcome);
@@ -253,19 +257,6 @@ fn hindsight(rows: &Rows, labels: &[f32]) -> Result<Vec<f64>> {
         w = least_squares(&design, rows.width, &target)?;
     }
     Ok(x.chunks(rows.width).zip(labels).map(|(row, &l)| Loss::Logistic.of(&[score(&w, row) as f32], l)).collect())
-}
-
-/// Loss so far above that of the best fixed weights.
-fn regret(losses: &[f64], best: &[f64]) -> Vec<f64> {
-    let mut sum = 0.0;
-    losses
-        .iter()
-        .zip(best)
-        .map(|(a, b)| {
-            sum += a - b;
-            sum
-        })
-        .collect()
 }
 
 /// An alarm when the errors of the last 300 rows are five deviations above the best such share so far.
