@@ -89,7 +89,7 @@ fn main() -> Result<()> {
         ways.push(descend(&device, &problem, "Polyak's steps", Way::Polyak, steps)?);
         let too_large = descend(&device, &problem, "rate 2.2/L", Way::Rate(2.2 * rate), steps.min(200))?;
         let c = &ways[0].constants;
-        let (l, mu) = (c.smoothness().context("no steps")?, c.pl(problem.minimum));
+        let (l, mu) = (c.smoothness(1.0).context("no steps")?, c.pl(problem.minimum));
         let measured = c.rate(problem.minimum);
         let known = |x: Option<f64>| x.map_or("unknown".to_owned(), |x| format!("{x:.4}"));
         println!("  smoothness L: known {}, along the run {l:.4}", known(problem.smoothness));
@@ -105,15 +105,18 @@ fn main() -> Result<()> {
                 way.constants.losses().len() - 1
             );
         }
-        println!(
-            "  at the rate 2.2/L the estimate {} a divergence",
-            if c.diverges_at(2.2 / l) { "announces" } else { "does not announce" }
-        );
+        let announced = c.diverges_at(2.2 * rate);
+        let said = if announced {
+            "announced by the curvature of the first run"
+        } else {
+            "not announced by the curvature met"
+        };
+        println!("  that steps of 2.2/L diverge is {said}");
         let worst = check(&problem, c, rate)?;
         println!("  measured over bound, at most: {worst:.4}");
         printed.push(json!({
             "problem": problem.name, "smoothness": problem.smoothness, "smoothness_measured": l, "mu": problem.mu,
-            "mu_measured": mu, "factor_promised": promised, "factor_measured": measured, "over_bound": worst,
+            "mu_measured": mu, "factor_promised": promised, "factor_measured": measured, "over_bound": worst, "divergence_announced": announced,
             "ways": ways.iter().chain([&too_large]).map(|w| json!({
                 "way": w.way, "loss": w.constants.losses().last(), "verdict": w.verdict,
             })).collect::<Vec<_>>(),
@@ -309,7 +312,7 @@ fn descend(device: &Device, problem: &Problem, way: &'static str, how: Way, step
 /// The largest curvature that cautious steps from the start meet, with a margin of two: what to step by where nothing is known.
 fn explored_smoothness(device: &Device, problem: &Problem) -> Result<f64> {
     let explored = descend(device, problem, "exploring", Way::Rate(0.05), 200)?;
-    Ok(2.0 * explored.constants.smoothness().context("no curvature was met")?)
+    Ok(2.0 * explored.constants.smoothness(1.0).context("no curvature was met")?)
 }
 
 /// The largest ratio of measured to bound over the run: 1 or less.

@@ -33,6 +33,9 @@ struct Options {
     /// Few meta-steps; the comparison is printed and not required
     #[arg(long)]
     smoke: bool,
+    /// These methods only (beside the pretrained network and MAML), separated by commas
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
     /// Meta-steps of each method
     #[arg(long, default_value_t = 15_000)]
     steps: u64,
@@ -97,6 +100,9 @@ fn main() -> Result<()> {
     ];
     let mut results = vec![pretrained(&device, &model, &o, steps)?];
     for (meta, outer) in methods {
+        if !o.only.is_empty() && meta.name() != "maml" && !o.only.iter().any(|name| name == meta.name()) {
+            continue;
+        }
         let learner = MetaLearner::new(model.clone(), model.init(&device, o.seed)?, loss::mse, meta, outer)?;
         results.push(train(&device, learner, &o, steps)?);
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 /// Estimates from losses, parameters and gradients of gradient descent.
 ///
-/// Smoothness L: ‖∇ₜ − ∇ₜ₋₁‖ / ‖θₜ − θₜ₋₁‖, its 95 % quantile. Polyak-Łojasiewicz μ: ½‖∇ₜ‖² / (fₜ − f*), its smallest value.
+/// Smoothness L: ‖∇ₜ − ∇ₜ₋₁‖ / ‖θₜ − θₜ₋₁‖, an upper quantile. Polyak-Łojasiewicz μ: ½‖∇ₜ‖² / (fₜ − f*), its smallest value.
 /// With both, gradient descent at the rate 1/L has fₜ − f* ≤ (1 − μ/L)ᵗ (f₀ − f*) (Polyak 1963; Karimi, Nutini, Schmidt 2016).
 /// Both are of the part of the landscape that the run has seen.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,12 +38,15 @@ impl Constants {
         self.before = Some((theta, gradient));
     }
 
-    /// L̂, the 95 % quantile of the curvatures along the run; `None` before two steps.
-    pub fn smoothness(&self) -> Option<f64> {
+    /// L̂: the curvature along the run below which a share `quantile` of the steps lies: 1, the largest, for exact
+    /// gradients, each of which is a lower bound of L; .95 for those of mini-batches. `None` before two steps.
+    pub fn smoothness(&self, quantile: f64) -> Option<f64> {
         let mut sorted = self.curvatures.clone();
         sorted.sort_by(f64::total_cmp);
-        let place = sorted.len().saturating_sub(1) * 95 / 100;
-        sorted.get(place).copied()
+        let n = sorted.len();
+        // How many of the curvatures may lie above.
+        let above = (0..n).take_while(|k| real(k + 1) <= (1.0 - quantile) * real(n)).count();
+        sorted.get(n.checked_sub(1 + above)?).copied()
     }
 
     /// μ̂ for the smallest loss `minimum`; of losses within a millionth of the first one above it nothing is asked, because
@@ -88,8 +91,13 @@ impl Constants {
 
     /// Whether steps of this rate diverge along the steepest curvature seen: rate > 2/L̂.
     pub fn diverges_at(&self, rate: f64) -> bool {
-        self.smoothness().is_some_and(|l| rate > super::line_search::largest_stable_rate(l))
+        self.smoothness(1.0).is_some_and(|l| rate > super::line_search::largest_stable_rate(l))
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a number of steps")]
+fn real(n: usize) -> f64 {
+    n as f64
 }
 
 fn length(x: &[f64]) -> f64 {
@@ -115,12 +123,16 @@ mod tests {
             constants.observe(loss, &theta, &gradient);
             theta = [theta[0] - 0.1 * gradient[0], theta[1] - 0.1 * gradient[1]];
         }
-        let (l, mu, rate) = (constants.smoothness().unwrap(), constants.pl(0.0).unwrap(), constants.rate(0.0).unwrap());
-        // The quantile leaves out the one steep step: what is left has curvature 1.
-        assert!((1.0..=10.0 + 1e-4).contains(&l), "{l}");
+        let (l, mu, rate) =
+            (constants.smoothness(1.0).unwrap(), constants.pl(0.0).unwrap(), constants.rate(0.0).unwrap());
+        // The first step goes along (.2, 1), where the curvature is √(.2² + 10²)/√(.2² + 1); the others along (1, 0).
+        assert!((l - (100.04f64 / 1.04).sqrt()).abs() < 1e-4, "{l}");
+        assert!((constants.smoothness(0.95).unwrap() - 1.0).abs() < 1e-4);
         assert!((mu - 1.0).abs() < 1e-4, "{mu}");
         assert!((0.75..0.82).contains(&rate), "{rate}");
-        assert!(constants.diverges_at(2.1) && Constants::new().smoothness().is_none());
+        assert!(
+            constants.diverges_at(0.21) && !constants.diverges_at(0.19) && Constants::new().smoothness(1.0).is_none()
+        );
         assert!(Constants::new().pl(0.0).is_none() && Constants::new().rate(0.0).is_none());
     }
 }
