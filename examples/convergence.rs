@@ -322,7 +322,8 @@ fn check(problem: &Problem, c: &Constants, rate: f64) -> Result<f64> {
     let mut worst = 0f64;
     match problem.mu {
         Some(mu) => {
-            for (t, loss) in (0i32..).zip(losses) {
+            // At the start both are equal.
+            for (t, loss) in (0i32..).zip(losses).skip(1) {
                 let bound = (1.0 - mu * rate).powi(t) * above;
                 // The loss is an f32 mean: beyond this it is rounding.
                 let floor = 64.0 * 6e-8 * losses[0].abs();
@@ -403,7 +404,7 @@ fn noise(device: &Device, rows: &[[f64; 4]], price: &[f64], o: &Options) -> Resu
         let w = Tensor::zeros(x.device(), &[4, 1])?;
         Ok::<_, acclimate::train::Error>(grad(&loss::mse(&x.matmul(&w)?, &y)?, w)?.square()?.sum(&[])?)
     });
-    for _ in 0..if o.smoke { 50 } else { 1000 } {
+    for _ in 0..if o.smoke { 50 } else { 5000 } {
         let mut of = |size: usize| -> Result<f64> {
             let drawn: Vec<usize> =
                 (0..size).map(|_| usize::try_from(draw.below(rows.len() as u64)).unwrap_or(0)).collect();

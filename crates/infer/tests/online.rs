@@ -26,9 +26,9 @@ impl Golden {
     }
 
     fn get(&self, name: &str) -> Vec<f32> {
-        let file = safetensors::SafeTensors::deserialize(&self.0).unwrap();
-        let bytes = file.tensor(name).unwrap().data().to_vec();
-        bytes.chunks(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
+        let file = safetensors::SafeTensors::deserialize(&self.0).expect("a safetensors file");
+        let tensor = file.tensor(name).expect("a tensor of this name");
+        tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
     }
 }
 
@@ -370,7 +370,8 @@ fn what_makes_no_sense_is_refused() -> Test {
 fn regret_is_below_the_bound() -> Test {
     // Twice the first half, where one rule holds throughout, so that fixed weights are worth comparing with.
     let (mut x, mut y) = stream()?;
-    (x.truncate(N / 2 * D), y.truncate(N / 2));
+    x.truncate(N / 2 * D);
+    y.truncate(N / 2);
     let (x, y) = (x.repeat(2), y.repeat(2));
     // ‖x‖ bounds the gradient of the logistic loss.
     let gradient = x.chunks(D).map(|r| r.iter().map(|v| v * v).sum::<f32>().sqrt()).fold(0.0, f32::max);

@@ -49,19 +49,19 @@ impl Constants {
         sorted.get(n.checked_sub(1 + above)?).copied()
     }
 
-    /// μ̂ for the smallest loss `minimum`; of losses within a millionth of the first one above it nothing is asked, because
-    /// they are rounding. `None` if there is no other.
+    /// μ̂ for the smallest loss `minimum`; of losses within a ten-thousandth of the first one above it nothing is asked,
+    /// because there rounding counts. `None` if there is no other.
     pub fn pl(&self, minimum: f64) -> Option<f64> {
         let first = self.losses.first()? - minimum;
-        let each = self.losses.iter().zip(&self.gradients).filter(|(loss, _)| **loss - minimum > 1e-6 * first);
+        let each = self.losses.iter().zip(&self.gradients).filter(|(loss, _)| **loss - minimum > 1e-4 * first);
         each.map(|(loss, gradient)| gradient * gradient / 2.0 / (loss - minimum)).reduce(f64::min)
     }
 
     /// The factor by which fₜ − f* fell in each step, as the slope of its logarithm (least squares); of the part above a
-    /// millionth of the first. `None` with fewer than two such steps.
+    /// ten-thousandth of the first. `None` with fewer than two such steps.
     pub fn rate(&self, minimum: f64) -> Option<f64> {
         let first = self.losses.first()? - minimum;
-        let above = self.losses.iter().take_while(|loss| **loss - minimum > 1e-6 * first);
+        let above = self.losses.iter().take_while(|loss| **loss - minimum > 1e-4 * first);
         let points: Vec<(f64, f64)> = (0u32..).map(f64::from).zip(above.map(|loss| (loss - minimum).ln())).collect();
         if points.len() < 2 {
             return None;

@@ -58,7 +58,8 @@ impl Armijo {
     ) -> Result<Searched> {
         let Armijo { decrease, shrink, trials, fallback, growth } = *self;
         let share = |x: f32| x > 0.0 && x < 1.0;
-        if !share(decrease) || !share(shrink) || trials == 0 || !(fallback >= 0.0 && growth >= 1.0) {
+        let fits = share(decrease) && share(shrink) && trials > 0 && fallback >= 0.0 && growth >= 1.0;
+        if !fits {
             let found = format!("{self:?}");
             return refused(
                 "line search",
