@@ -240,12 +240,12 @@ fn eigenvalues(mut a: [[f64; 4]; 4]) -> [f64; 4] {
                 }
                 let angle = 0.5 * (2.0 * a[p][q]).atan2(a[q][q] - a[p][p]);
                 let (sin, cos) = angle.sin_cos();
-                for k in 0..4 {
-                    (a[k][p], a[k][q]) = (cos * a[k][p] - sin * a[k][q], sin * a[k][p] + cos * a[k][q]);
+                for row in &mut a {
+                    (row[p], row[q]) = (cos * row[p] - sin * row[q], sin * row[p] + cos * row[q]);
                 }
-                for k in 0..4 {
-                    (a[p][k], a[q][k]) = (cos * a[p][k] - sin * a[q][k], sin * a[p][k] + cos * a[q][k]);
-                }
+                let (x, y) = (a[p], a[q]);
+                a[p] = std::array::from_fn(|k| cos * x[k] - sin * y[k]);
+                a[q] = std::array::from_fn(|k| sin * x[k] + cos * y[k]);
             }
         }
     }

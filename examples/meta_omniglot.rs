@@ -45,7 +45,7 @@ struct Options {
     #[arg(long, value_enum, default_value_t = Method::Anil)]
     method: Method,
     /// Meta-steps
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 1_200)]
     steps: u64,
     /// Judges on tasks of this background alphabet in place of the runs, and does not train on it: for choosing constants
     #[arg(long)]
