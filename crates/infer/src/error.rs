@@ -101,6 +101,14 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// A label for an input that waits for none.
+    #[error("label for input {id}: {why}")]
+    UnknownInput {
+        /// The id the label came with.
+        id: u64,
+        /// Why there is nothing to learn from it.
+        why: &'static str,
+    },
     /// Computing failed.
     #[error(transparent)]
     Tensor(#[from] acclimate_tensor::Error),

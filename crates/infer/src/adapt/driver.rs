@@ -234,7 +234,7 @@ impl Driver {
 }
 
 /// Whether every element of every tensor is finite: a bool scalar.
-fn all_finite(tensors: &[&Tensor]) -> Result<Tensor, Error> {
+pub(crate) fn all_finite(tensors: &[&Tensor]) -> Result<Tensor, Error> {
     let mut all: Option<Tensor> = None;
     for t in tensors {
         let bad = t.is_finite()?.not()?.cast(DType::F32)?.sum(&[])?;

@@ -5,7 +5,7 @@
 //! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
-//! passes, `step` the step, and `initial` the first state; `validate` says
+//! passes, `step` the step (its core, [`inner`], is meta-learning's too), and `initial` the first state; `validate` says
 //! whether parts fit.
 
 pub mod anchor;
@@ -13,6 +13,7 @@ pub mod answer;
 pub(crate) mod driver;
 pub mod guard;
 mod initial;
+pub mod inner;
 pub mod lame;
 mod look;
 pub mod memory;

@@ -3,10 +3,10 @@
 
 use acclimate_kernels::random::Key;
 use acclimate_tensor::{Tensor, grad};
-use acclimate_train::optim::StepCx;
 
 use super::driver::Driver;
 use super::guard::{self, Chosen, Judged};
+use super::inner::take_step;
 use super::look::{Look, Seen};
 use super::objective::Evidence;
 use super::sight::Sight;
@@ -85,8 +85,8 @@ impl Driver {
             mean = Some(m.objective.mean_kept(&evidence, &still)?);
         }
         let rate = Tensor::full(sight.rows.device(), &[1], optimizer.rate(number as u64))?;
-        let (mut delta, moments) =
-            optimizer.step(before.delta().clone(), &gradient, before.optimizer().clone(), &StepCx::new(&rate))?;
+        let (theta, state) = (before.delta().clone(), before.optimizer().clone());
+        let (mut delta, moments) = take_step(optimizer, &objective, &gradient, theta, state, &rate)?;
         let mut after = chosen.state.clone();
         if let Some(teacher) = m.teacher {
             after = teacher.follow(after, &delta)?;

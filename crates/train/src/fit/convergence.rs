@@ -4,6 +4,16 @@
 //! For a smooth function that grows at least quadratically around its minimum (Polyak-Łojasiewicz with constant μ),
 //! loss − minimum ≤ ‖gradient‖² / 2μ: a small gradient bounds what is left to gain. A still loss alone does not, so
 //! stationarity asks for both; the plateau rule stands for noisy losses whose gradient never becomes small.
+//!
+//! Beside the rules: [`constants`] of a problem and the rate they promise, [`noise`] of gradients, [`line_search`] and
+//! [`polyak`] for steps that need no rate, [`regret`] of an online learner. [`inner_steps`] asks the rules about the few
+//! steps of an adaptation at inference.
+
+pub mod constants;
+pub mod line_search;
+pub mod noise;
+pub mod polyak;
+pub mod regret;
 
 use std::fmt;
 
@@ -196,6 +206,17 @@ impl Watcher {
     }
 }
 
+/// What the rules say of the losses before, between and after a few inner steps, at inference: a divergence, a plateau, a
+/// loss that is no number; `None` if it kept falling. Gradients are not looked at.
+///
+/// # Errors
+/// As [`Watcher::new`].
+pub fn inner_steps(losses: &[f64], settings: &Convergence) -> Result<Option<Verdict>> {
+    let mut watcher = Watcher::new(settings)?;
+    // A gradient that never becomes small, so that no rule counts on it.
+    Ok((0u64..).zip(losses).find_map(|(step, loss)| watcher.check(step, *loss, 1.0)))
+}
+
 fn relative(change: f64, before: f64) -> f64 {
     if change == 0.0 { 0.0 } else { (change / before).abs() }
 }
@@ -244,6 +265,16 @@ mod tests {
         assert_eq!(run(&settings, (0..20).map(|t| (-f64::from(t) - 1.0, 1.0))), None);
         let back_up = (0..20).map(|t| (f64::from(t) - 5.0, 1.0));
         assert_eq!(run(&settings, back_up).unwrap().step, 6);
+    }
+
+    #[test]
+    fn inner_steps_are_judged_by_their_losses() {
+        let settings = Convergence { plateau: Some(2), divergence: 2.0, ..Convergence::default() };
+        let rule = |losses: &[f64]| inner_steps(losses, &settings).unwrap().map(|v| (v.rule, v.step));
+        assert_eq!(rule(&[3.0, 2.0, 1.5, 1.2]), None);
+        assert_eq!(rule(&[3.0, 2.0, 5.0, 1.2]), Some((Rule::Divergence, 2)));
+        assert_eq!(rule(&[3.0, f64::NAN]), Some((Rule::NotFinite, 1)));
+        assert_eq!(rule(&[3.0, 2.0, 2.0, 2.0, 2.0]), Some((Rule::Plateau, 4)));
     }
 
     #[test]

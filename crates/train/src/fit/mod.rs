@@ -1,7 +1,7 @@
 //! The training loop: a compiled step, progress, history, convergence, early stop; and least squares in closed form to
 //! compare with.
 
-mod convergence;
+pub mod convergence;
 #[expect(clippy::module_inception, reason = "the loop is what the module is named for")]
 mod fit;
 mod history;

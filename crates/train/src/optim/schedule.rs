@@ -62,6 +62,14 @@ pub enum Schedule {
         /// What each step multiplies by.
         factor: f64,
     },
+    /// rate / (t + 1)^power: ½ is what online gradient descent needs on convex losses (Zinkevich 2003), 1 on strongly
+    /// convex ones (Hazan, Agarwal, Kale 2007).
+    Power {
+        /// The rate of step 0.
+        rate: f64,
+        /// How fast it falls.
+        power: f64,
+    },
     /// Up from peak/25 to the peak in the first 30 % of the steps and down to peak/250 000, both along a cosine
     /// (`OneCycleLR`; Smith & Topin 2019).
     OneCycle {
@@ -125,6 +133,11 @@ impl Schedule {
         Schedule::Exponential { rate: rate.into(), factor: factor.into() }
     }
 
+    /// `rate` / (t + 1)^`power`.
+    pub fn power(rate: f32, power: f32) -> Self {
+        Schedule::Power { rate: rate.into(), power: power.into() }
+    }
+
     /// Up to `peak` and down again in `steps` steps.
     pub fn one_cycle(peak: f32, steps: u64) -> Self {
         Schedule::OneCycle { peak: peak.into(), steps }
@@ -155,6 +168,7 @@ impl Schedule {
             Schedule::Cosine { rate, floor, steps } => between(*rate, *floor, done(step, *steps)),
             Schedule::Step { rate, factor, every } => rate * factor.powf((step / (*every).max(1)) as f64),
             Schedule::Exponential { rate, factor } => rate * factor.powf(step as f64),
+            Schedule::Power { rate, power } => rate * (step as f64 + 1.0).powf(-power),
             Schedule::OneCycle { peak, steps } => one_cycle(*peak, *steps, step),
             Schedule::Plateau(plateau) => plateau.rate,
             Schedule::WarmUp { steps, then } if step < *steps => then.exact(0) * (step + 1) as f64 / *steps as f64,
@@ -189,6 +203,10 @@ impl Schedule {
             Schedule::Exponential { rate: r, factor } => {
                 rate("learning rate", *r)?;
                 check::not_negative("factor of the exponential schedule", *factor, "a factor such as 0.999")
+            }
+            Schedule::Power { rate: r, power } => {
+                rate("learning rate", *r)?;
+                check::not_negative("power of the schedule", *power, "½ or 1")
             }
             Schedule::OneCycle { peak, steps: n } => {
                 rate("peak learning rate", *peak)?;
@@ -268,7 +286,7 @@ mod tests {
     /// Rates of PyTorch's schedulers (2.15) with base rate 0.1.
     #[test]
     fn rates_follow_pytorch() {
-        let table: [(Schedule, [(u64, f32); 5]); 6] = [
+        let table: [(Schedule, [(u64, f32); 5]); 7] = [
             // LinearLR(start_factor=1, end_factor=.2, total_iters=8)
             (Schedule::linear(0.1, 0.02, 8), [(0, 0.1), (1, 0.09), (4, 0.06), (8, 0.02), (20, 0.02)]),
             // CosineAnnealingLR(T_max=10, eta_min=.01)
@@ -280,6 +298,8 @@ mod tests {
             (Schedule::step(0.1, 0.5, 3), [(0, 0.1), (2, 0.1), (3, 0.05), (6, 0.025), (9, 0.0125)]),
             // ExponentialLR(gamma=.9)
             (Schedule::exponential(0.1, 0.9), [(0, 0.1), (1, 0.09), (2, 0.081), (5, 0.059_049), (10, 0.034_867_845)]),
+            // LambdaLR(lambda t: (t + 1)**-.5)
+            (Schedule::power(0.1, 0.5), [(0, 0.1), (1, 0.070_710_68), (3, 0.05), (8, 0.033_333_335), (99, 0.01)]),
             // OneCycleLR(max_lr=.1, total_steps=20)
             (Schedule::one_cycle(0.1, 20), [(0, 0.004), (1, 0.013_167_184), (5, 0.1), (12, 0.050_000_2), (19, 4e-7)]),
             // SequentialLR([LinearLR(.25, 1, 3), ExponentialLR(.9)], milestones=[4])
@@ -306,6 +326,8 @@ mod tests {
             Schedule::step(0.1, f32::NAN, 3),
             Schedule::step(0.1, 0.5, 0),
             Schedule::exponential(0.1, -1.0),
+            Schedule::power(-0.1, 0.5),
+            Schedule::power(0.1, f32::NAN),
             Schedule::one_cycle(-1.0, 10),
             Schedule::plateau(f32::NAN),
             Schedule::constant(0.1).warm_up(0),
