@@ -1,5 +1,4 @@
 //! Every row runs, small, and agrees with the oracle; in full size its bits do not depend on the number of threads.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use acclimate_benches::{Size, rows};
 use acclimate_tensor::Device;

@@ -1,5 +1,4 @@
 //! The CPU engine with narrower vectors than the processor has: every case conforms on every path.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use acclimate_kernels::testkit::{all_cases, check_all, conforms};
 use acclimate_tensor::Device;
