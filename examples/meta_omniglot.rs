@@ -303,8 +303,7 @@ fn report(
         Picture::from_unit(&pixels.iter().map(|p| 1.0 - f32::from(*p) / 255.0).collect::<Vec<_>>(), [1, SIDE, SIDE])
     };
     let mut cards = Vec::new();
-    for i in 0..WAYS.min(12) {
-        let answer = answers[0][i];
+    for (i, &answer) in answers[0].iter().enumerate().take(12) {
         let right = answer == run.labels[i];
         let mut pictures =
             vec![("to name".into(), picture(&run.test[i])?), ("taken for".into(), picture(&run.training[answer])?)];
