@@ -107,6 +107,9 @@ pub enum Error {
     /// The model or its parameters failed.
     #[error(transparent)]
     Train(#[from] acclimate_train::Error),
+    /// An error that several callers share: what failed was one submission for all of them.
+    #[error("{0}")]
+    Shared(std::sync::Arc<Error>),
     /// A replay did not confirm every record.
     #[error("the receipts do not hold: {summary}")]
     ReplayFailed {
@@ -120,6 +123,26 @@ impl Error {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
+    }
+
+    /// Whether the device is gone. What is on the host is still there: see [`crate::Session::rebuild_on`].
+    pub fn is_device_lost(&self) -> bool {
+        match self {
+            Self::Tensor(e) => e.is_device_lost(),
+            Self::Train(e) => e.is_device_lost(),
+            Self::Shared(e) => e.is_device_lost(),
+            _ => false,
+        }
+    }
+
+    /// Whether memory ran out.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Tensor(e) => e.is_out_of_memory(),
+            Self::Train(e) => e.is_out_of_memory(),
+            Self::Shared(e) => e.is_out_of_memory(),
+            _ => false,
+        }
     }
 
     /// Two sizes that must agree and do not.

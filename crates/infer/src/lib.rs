@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 pub mod adapt;
+pub mod budget;
+pub mod drift;
 pub mod error;
 pub mod evaluate;
 mod files;
@@ -18,5 +20,5 @@ pub mod views;
 pub use adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
 pub use error::Error;
 pub use overlay::Overlay;
-pub use session::{Answered, Session};
+pub use session::{Answered, Session, Snapshot};
 pub use source::SourceStatistics;

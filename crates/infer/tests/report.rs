@@ -84,7 +84,7 @@ fn receipt() -> Receipt {
         device: "native code on 2 cores (AVX2)".into(),
         engine: Engine::Cpu,
         variants: vec!["conv.rows".into()],
-        rung: Rung { level: 0, name: "full".into() },
+        rung: Rung { level: 0, name: "full".into(), short: None },
         facts: Facts {
             steps: 20,
             views: 1,
@@ -103,6 +103,7 @@ fn receipt() -> Receipt {
         answer: none,
         ms: 4.13,
         budget_ms: Some(5.0),
+        events: Vec::new(),
     }
     .sealed()
 }

@@ -19,6 +19,9 @@ pub fn explain_with_names(receipt: &Receipt, class_names: &[&str]) -> String {
         why(receipt),
         what_it_took(receipt),
     ]
+    .into_iter()
+    .chain(receipt.events.iter().map(|event| format!("Before this answer, {event}.")))
+    .collect::<Vec<_>>()
     .join("\n\n")
 }
 
@@ -107,8 +110,16 @@ fn what_it_took(r: &Receipt) -> String {
         Some(budget) => format!(", within its budget of {} ms", number(budget)),
         None => String::new(),
     };
+    let short = match r.rung.short {
+        Some(s) => format!(
+            ", because everything was expected to take {} ms and {} ms were left",
+            number(s.needed_ms),
+            number(s.left_ms)
+        ),
+        None => String::new(),
+    };
     format!(
-        "It took {} ms{budget}, on rung {} of the budget ({}), seed {}, on the {} engine: {}.",
+        "It took {} ms{budget}, on rung {} of the budget ({}{short}), seed {}, on the {} engine: {}.",
         number(r.ms),
         r.rung.level,
         r.rung.name,

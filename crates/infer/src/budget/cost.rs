@@ -1,0 +1,104 @@
+//! What each rung costs: measured when the session is warmed, then corrected by how long the last answers really took.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+/// Answers whose times are remembered.
+const REMEMBERED: usize = 32;
+
+/// Measured costs. The quotient of observed and warm cost (the load of the machine) is shared by all rungs, so that a
+/// rung that was not used for a while is not judged by how fast the machine was then.
+#[derive(Debug, Default)]
+pub(crate) struct Costs {
+    /// Seconds by rung and inputs, when warmed.
+    warm: HashMap<(usize, usize), f64>,
+    /// Observed over warm cost of the last answers.
+    load: VecDeque<f64>,
+    /// Seconds that the last answers took besides computing.
+    besides: VecDeque<f64>,
+}
+
+impl Costs {
+    /// Notes the median of some timed runs.
+    pub fn warmed(&mut self, level: usize, inputs: usize, mut seconds: Vec<f64>) {
+        seconds.sort_by(f64::total_cmp);
+        if let Some(&median) = seconds.get(seconds.len() / 2) {
+            self.warm.insert((level, inputs), median.max(1e-9));
+        }
+    }
+
+    /// Notes what an answer took. The first of a rung that was not warmed held its planning, and is not counted.
+    pub fn observed(&mut self, level: usize, inputs: usize, took: Duration, planned: bool) {
+        let seconds = took.as_secs_f64();
+        match self.warm.get(&(level, inputs)) {
+            Some(warm) => remember(&mut self.load, seconds / warm),
+            None if planned => {}
+            None => {
+                let warm = seconds / self.factor();
+                self.warm.insert((level, inputs), warm.max(1e-9));
+            }
+        }
+    }
+
+    /// Notes what was spent besides computing: receipts, the log.
+    pub fn spent_besides(&mut self, took: Duration) {
+        remember(&mut self.besides, took.as_secs_f64());
+    }
+
+    /// What such an answer will take at most, nineteen times out of twenty; `None` if nothing is known.
+    pub fn expected(&self, level: usize, inputs: usize) -> Option<f64> {
+        let warm = self.warm.get(&(level, inputs))?;
+        Some(warm * self.factor() + quantile(&self.besides, 0.95).unwrap_or(0.0))
+    }
+
+    /// The load that plans count with: the 95th percentile, or the last if it is higher, so that a sudden load is felt
+    /// at once and forgotten slowly.
+    fn factor(&self) -> f64 {
+        let last = self.load.back().copied().unwrap_or(1.0);
+        quantile(&self.load, 0.95).unwrap_or(1.0).max(last)
+    }
+}
+
+fn remember(list: &mut VecDeque<f64>, x: f64) {
+    if list.len() == REMEMBERED {
+        list.pop_front();
+    }
+    list.push_back(x);
+}
+
+/// The nearest-rank quantile of unsorted numbers.
+pub(super) fn quantile<'a>(list: impl IntoIterator<Item = &'a f64>, q: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = list.into_iter().copied().collect();
+    sorted.sort_by(f64::total_cmp);
+    let rank = (q * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.saturating_sub(1)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn load_is_shared_by_all_rungs_and_felt_at_once() {
+        let mut costs = Costs::default();
+        assert_eq!(costs.expected(0, 1), None);
+        costs.warmed(0, 1, vec![0.3, 0.1, 0.2]);
+        costs.warmed(1, 1, vec![0.05; 3]);
+        assert_eq!(costs.expected(0, 1), Some(0.2));
+        costs.observed(1, 1, Duration::from_millis(100), false);
+        assert!((costs.expected(0, 1).unwrap_or(0.0) - 0.4).abs() < 1e-9);
+        for _ in 0..REMEMBERED {
+            costs.observed(1, 1, Duration::from_millis(50), false);
+        }
+        assert!((costs.expected(0, 1).unwrap_or(0.0) - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn quantiles_are_of_nearest_rank() {
+        let list: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+        assert_eq!(quantile(&list, 0.5), Some(50.0));
+        assert_eq!(quantile(&list, 0.95), Some(95.0));
+        assert_eq!(quantile(&list, 1.0), Some(100.0));
+        assert_eq!(quantile(&[], 0.5), None);
+    }
+}

@@ -1,0 +1,338 @@
+//! A session: a source model that never changes, an adaptation method, and a stream of inputs that each get an answer
+//! and a receipt.
+//!
+//! Modules in reading order: the session itself, `program` its rungs, `answer` what happens to an input, `carried` what
+//! a batch method carries on, [`snapshot`] and `host` how it survives its device, `recompute` how it answers again.
+
+mod answer;
+mod carried;
+mod host;
+mod program;
+mod recompute;
+pub mod snapshot;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use acclimate_kernels::random::Key;
+use acclimate_tensor::{Device, Tensor};
+use acclimate_train::data::rng::Philox;
+use acclimate_train::{Layer, Params};
+
+use self::carried::Carried;
+use self::host::HostModel;
+use self::program::{Ladder, Program};
+pub use self::snapshot::Snapshot;
+use crate::adapt::{Adaptation, Moves};
+use crate::budget::{Budget, Clock, Latency};
+use crate::error::Error;
+use crate::receipt::{self, Digest, Event, Reason, Receipt};
+use crate::source::SourceStatistics;
+
+/// An answer and what was done for it.
+#[derive(Clone, Debug)]
+pub struct Answered {
+    /// One logit for each class.
+    pub logits: Vec<f32>,
+    /// What was moved, why, and whether it helped.
+    pub receipt: Receipt,
+}
+
+impl Answered {
+    /// The likeliest class.
+    pub fn label(&self) -> u32 {
+        self.receipt.facts.after.class
+    }
+
+    /// Softmax probabilities.
+    pub fn probabilities(&self) -> Vec<f32> {
+        crate::report_row::softmax(&self.logits)
+    }
+}
+
+/// A running session. Its state is the overlay and the optimizer's moments; the source model has no mutable path.
+pub struct Session {
+    ladder: Arc<Ladder>,
+    device: Device,
+    slots: usize,
+    seed: u64,
+    index: u64,
+    batch: u64,
+    since_reset: u64,
+    carried: Option<Carried>,
+    log: Option<Log>,
+    base: Digest,
+    config: serde_json::Value,
+    budget: Budget,
+    /// What happened since the last answer.
+    events: Vec<Event>,
+    /// Whether inputs answer on the last rung for now.
+    held_back: bool,
+    host: Option<HostModel>,
+    /// The state as it was on the host, and after how many batches it is read again.
+    mirror: Option<Snapshot>,
+    mirror_every: u64,
+}
+
+struct Log {
+    writer: receipt::Writer,
+    keep: bool,
+}
+
+impl Session {
+    /// Over a model and its source parameters. Fails if the method contradicts itself, or if what should move is not
+    /// there.
+    pub fn new(model: Arc<dyn Layer>, params: Params, method: Adaptation) -> Result<Self, Error> {
+        Self::with_source(model, params, method, None)
+    }
+
+    /// With the statistics of source data, for methods that measure how ordinary an input is.
+    pub fn with_source(
+        model: Arc<dyn Layer>,
+        params: Params,
+        method: Adaptation,
+        source: Option<SourceStatistics>,
+    ) -> Result<Self, Error> {
+        method.validate()?;
+        if method.needs_source_statistics() && source.is_none() {
+            return Err(Error::Method {
+                method: method.name().to_owned(),
+                what: "no source statistics".into(),
+                expected: "`Session::with_source(.., Some(SourceStatistics::record(..)?))`".into(),
+            });
+        }
+        let base = Digest::of_bytes(params.hash()?.as_bytes());
+        let ladder = Arc::new(Ladder::new(&model, &params, &method, &source)?);
+        Ok(Self::over(ladder, params.device().clone(), base, method.config(), HostModel::of(&params)?))
+    }
+
+    /// The first state of a session over rungs that are there.
+    fn over(
+        ladder: Arc<Ladder>,
+        device: Device,
+        base: Digest,
+        config: serde_json::Value,
+        host: Option<HostModel>,
+    ) -> Self {
+        Session {
+            ladder,
+            device,
+            slots: 32,
+            seed: 0,
+            index: 0,
+            batch: 0,
+            since_reset: 0,
+            carried: None,
+            log: None,
+            base,
+            config,
+            budget: Budget::default(),
+            events: Vec::new(),
+            held_back: false,
+            host,
+            mirror: None,
+            mirror_every: 0,
+        }
+    }
+
+    /// How many inputs adapt side by side in one submission (default 32). Of no effect on batch methods.
+    #[must_use]
+    pub fn slots(mut self, slots: usize) -> Self {
+        self.slots = slots.max(1);
+        self
+    }
+
+    /// The seed of random draws; an input's own key is made of it and the input's sequence number.
+    #[must_use]
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How long a call of [`Session::answer`] may take. [`Session::warm`] then plans and times every rung of the
+    /// method's ladder; a session that was not warmed learns from its first answers, which hold the planning. See
+    /// [`crate::budget`].
+    #[must_use]
+    pub fn deadline(mut self, deadline: Duration) -> Self {
+        self.budget.deadline = Some(deadline);
+        self
+    }
+
+    /// Reads the time from this clock instead of the machine's.
+    #[must_use]
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.budget.clock = clock;
+        self
+    }
+
+    /// Writes receipts to a new log.
+    pub fn receipts_to(mut self, path: impl AsRef<Path>) -> Result<Self, Error> {
+        self.log = Some(Log { writer: receipt::Writer::create(path.as_ref())?, keep: false });
+        Ok(self)
+    }
+
+    /// Keeps inputs beside the log, by content hash, so that replay can compute the answers again.
+    pub fn keep_inputs(mut self) -> Result<Self, Error> {
+        let mut log = self
+            .log
+            .take()
+            .ok_or(Error::Empty { what: "the receipt log (call `receipts_to` before `keep_inputs`)" })?;
+        log.writer = log.writer.keep_inputs();
+        log.keep = true;
+        self.log = Some(log);
+        Ok(self)
+    }
+
+    /// Closes the log, if there is one.
+    pub fn finish(&mut self) -> Result<Option<receipt::Manifest>, Error> {
+        self.log.take().map(|log| log.writer.finish()).transpose()
+    }
+
+    /// A session of the same model, method and seed in its first state, without a log: what replay runs on.
+    pub fn source(&self) -> Result<Self, Error> {
+        let d = &self.ladder.full().driver;
+        let fresh = Self::with_source(d.model.clone(), d.params.clone(), d.method.clone(), d.source.clone())?;
+        Ok(fresh.slots(self.slots).seed(self.seed))
+    }
+
+    /// A session of its own over the same model and the same plans: its state begins at the source model, and nothing
+    /// of it is shared. Costs nothing but the state it will carry.
+    pub fn fork(&self) -> Self {
+        let mut fork =
+            Self::over(self.ladder.clone(), self.device.clone(), self.base, self.config.clone(), self.host.clone());
+        fork.budget = self.budget.fresh();
+        fork.slots(self.slots).seed(self.seed)
+    }
+
+    /// The method.
+    pub fn method(&self) -> &Adaptation {
+        &self.ladder.full().driver.method
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+
+    /// The names of the rungs, in the order in which they are given up when time is short.
+    pub fn rungs(&self) -> impl Iterator<Item = &str> {
+        self.ladder.rungs.iter().map(|rung| rung.name.as_str())
+    }
+
+    /// How long answers took, how many missed the deadline, and on which rungs they were.
+    pub fn latency(&self) -> Latency {
+        self.budget.recorder.report(self.rungs())
+    }
+
+    /// Answers given so far: the index of the next receipt.
+    pub fn answered(&self) -> u64 {
+        self.index
+    }
+
+    /// Hash of the source parameters, computed from their values now.
+    pub fn base_hash_now(&self) -> Result<String, Error> {
+        Ok(self.ladder.full().driver.params.hash()?)
+    }
+
+    /// Back to the source model, exactly: the next answers equal a fresh session's, bit for bit.
+    pub fn reset(&mut self) {
+        self.clear();
+    }
+
+    /// The same, and the next receipt says why.
+    pub fn reset_because(&mut self, because: Reason) {
+        self.clear();
+        self.events.push(Event::Reset { because });
+    }
+
+    /// Everything that is carried, gone.
+    fn clear(&mut self) {
+        (self.carried, self.since_reset) = (None, 0);
+    }
+
+    /// Traces and plans for batches of `n` images of [c, h, w] without answering, so that the first answer is as fast as
+    /// the others. With a deadline, every rung is planned, run and timed.
+    pub fn warm(&mut self, dims: [usize; 3], n: usize) -> Result<(), Error> {
+        let ladder = self.ladder.clone();
+        let timed = self.budget.deadline.is_some();
+        let count = if timed { ladder.rungs.len() } else { 1 };
+        for (level, rung) in ladder.rungs.iter().enumerate().take(count) {
+            self.warm_rung(&rung.program, dims, n)?;
+            if !timed {
+                continue;
+            }
+            let inputs = if self.method().is_per_input() { self.slots } else { n };
+            let mut seconds = Vec::new();
+            // The first run pays for memory and caches.
+            for run in 0..4 {
+                let before = self.budget.clock.now();
+                self.run_zeros(&rung.program, dims, n)?;
+                self.budget.clock.worked(&rung.work(level, inputs));
+                if run > 0 {
+                    seconds.push(self.budget.clock.now().saturating_sub(before).as_secs_f64());
+                }
+            }
+            self.budget.costs.warmed(level, inputs, seconds);
+        }
+        Ok(())
+    }
+
+    fn zeros(&self, [c, h, w]: [usize; 3], n: usize) -> Result<Tensor, Error> {
+        Ok(Tensor::from_slice(&self.device, &vec![0f32; n * c * h * w], &[n, c, h, w])?)
+    }
+
+    fn warm_rung(&self, program: &Program, dims: [usize; 3], n: usize) -> Result<(), Error> {
+        match program {
+            Program::Slots(step) => step.warm((self.zeros(dims, self.slots)?, self.keys(&[0], self.slots)?)),
+            Program::Batch(step) => {
+                let Carried { delta, state } = Carried::fresh(&self.ladder.full().driver)?;
+                step.warm((self.zeros(dims, n)?, self.key(0)?, delta, state))
+            }
+        }
+    }
+
+    /// Runs a rung on black images and drops what comes out; the session's own state is not touched.
+    fn run_zeros(&self, program: &Program, dims: [usize; 3], n: usize) -> Result<(), Error> {
+        match program {
+            Program::Slots(step) => {
+                step.call_read::<f32>((self.zeros(dims, self.slots)?, self.keys(&[0], self.slots)?))?;
+            }
+            Program::Batch(step) => {
+                let Carried { delta, state } = Carried::fresh(&self.ladder.full().driver)?;
+                step.call_read::<f32>((self.zeros(dims, n)?, self.key(0)?, delta, state))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The image as the network sees it after this method's correction; the image itself for methods that correct
+    /// nothing or where a guard left it alone.
+    pub fn corrected(&self, image: &[f32], [c, h, w]: [usize; 3]) -> Result<Vec<f32>, Error> {
+        if self.method().moves != Moves::Sensor {
+            return Ok(image.to_vec());
+        }
+        let x = Tensor::from_slice(&self.device, image, &[c, h, w])?;
+        let driver = &self.ladder.full().driver;
+        let Carried { delta, state } = Carried::fresh(driver)?;
+        let key = Key::from_tensor(self.key(0)?)?;
+        let seen = driver.adapt(&x, &key, &delta, state)?.image.unwrap_or(x);
+        Ok(seen.to_vec()?)
+    }
+
+    /// The key of an input, by seed and sequence number alone.
+    fn words(&self, index: u64) -> [u32; 2] {
+        let block = Philox::from_seed(self.seed).block([index as u32, (index >> 32) as u32, 0x1A7E_57ED, 0]);
+        [block[0], block[1]]
+    }
+
+    fn key(&self, index: u64) -> Result<Tensor, Error> {
+        Ok(Tensor::from_slice(&self.device, &self.words(index), &[2])?)
+    }
+
+    /// Keys of `count` inputs; free slots repeat the last.
+    fn keys(&self, indices: &[u64], count: usize) -> Result<Tensor, Error> {
+        let words: Vec<u32> = (0..count).flat_map(|i| self.words(indices[i.min(indices.len() - 1)])).collect();
+        Ok(Tensor::from_slice(&self.device, &words, &[count, 2])?)
+    }
+}
