@@ -107,6 +107,18 @@ pub enum Error {
     /// The model or its parameters failed.
     #[error(transparent)]
     Train(#[from] acclimate_train::Error),
+    /// A queue has no room.
+    #[error("the queue is full: {capacity} inputs wait; wait for an answer, or submit less often")]
+    QueueFull {
+        /// Inputs that it holds.
+        capacity: usize,
+    },
+    /// A queue takes no more inputs, or ended before it answered this one.
+    #[error("the queue is closed: {why}")]
+    QueueClosed {
+        /// Who closed it, or what ended it.
+        why: &'static str,
+    },
     /// An error that several callers share: what failed was one submission for all of them.
     #[error("{0}")]
     Shared(std::sync::Arc<Error>),

@@ -6,15 +6,18 @@ pub mod budget;
 pub mod drift;
 pub mod error;
 pub mod evaluate;
+pub mod feedback;
 mod files;
 pub mod metrics;
 pub mod overlay;
+pub mod queue;
 pub mod receipt;
 pub mod report;
 mod report_row;
 pub mod sensor;
 pub mod session;
 pub mod source;
+pub mod tenants;
 pub mod views;
 
 pub use adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};

@@ -67,6 +67,7 @@ impl Toy {
             entropy,
             before: Guess::from_logits(&frozen).unwrap(),
             after: Guess::from_logits(&logits).unwrap(),
+            proposed: None,
             verdict: Verdict { action: Action::Accepted, reason: Reason::LossFell { before: 1.5, after: 0.25 } },
             logits,
         }

@@ -97,6 +97,7 @@ fn receipt() -> Receipt {
             entropy: Change { before: 1.71, after: 0.42 },
             before: Guess { class: 0, confidence: 0.31 },
             after: Guess { class: 1, confidence: 0.88 },
+            proposed: None,
             verdict: Verdict { action: Action::Accepted, reason: Reason::LossFell { before: 41.2, after: 3.81 } },
             logits: vec![0.5, 2.5],
         },

@@ -4,17 +4,21 @@
 //! After a drift a detector starts anew with the next number.
 
 mod adwin;
+mod canary;
 mod collapse;
 mod error_rate;
 mod kswin;
+mod monitor;
 mod page_hinkley;
 
 use serde::{Deserialize, Serialize};
 
 pub use adwin::Adwin;
+pub use canary::Canary;
 pub use collapse::Collapse;
 pub use error_rate::{Ddm, Eddm};
 pub use kswin::{Kswin, ks_two_sample};
+pub use monitor::{Monitor, OnAlarm, Signal};
 pub use page_hinkley::PageHinkley;
 
 /// What a detector says about the stream so far.

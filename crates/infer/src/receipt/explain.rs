@@ -59,6 +59,9 @@ fn what_came_out(r: &Receipt, names: &[&str]) -> String {
     } else {
         write!(text, " The answer given is {}.", Named { guess: after, names }).ok();
     }
+    if let Some(guess) = r.facts.proposed {
+        write!(text, " The adapted model would have said {}.", Named { guess, names }).ok();
+    }
     let entropy = r.facts.entropy;
     write!(text, " The entropy of the prediction {}, in nats.", Went(entropy)).ok();
     text
@@ -192,6 +195,7 @@ impl fmt::Display for Reason {
                 write!(f, "a step needs {} ms and {} ms were left", number(*needed_ms), number(*left_ms))
             }
             Self::MovesNothing => f.write_str("the method moves nothing"),
+            Self::Shadow => f.write_str("it was computed for comparison only, until labels show that it helps"),
             Self::Custom { guard, value, limit } => {
                 write!(f, "the guard \"{guard}\" measured {}, limit {}", number(*value), number(*limit))
             }

@@ -128,6 +128,9 @@ pub struct Facts {
     pub before: Guess,
     /// What the answer says.
     pub after: Guess,
+    /// What the adapted model would have said, where it was only computed for comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<Guess>,
     /// What was decided about the change, and why.
     pub verdict: Verdict,
     /// The answer: one logit for each class.
@@ -342,6 +345,8 @@ pub enum Reason {
     },
     /// The method moves nothing by design.
     MovesNothing,
+    /// The change was computed for comparison only: adaptation has yet to earn its place.
+    Shadow,
     /// A guard of the user's own.
     Custom {
         /// The guard's name.

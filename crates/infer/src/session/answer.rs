@@ -6,7 +6,7 @@ use acclimate_tensor::{Reading, Tensor};
 
 use super::carried::Carried;
 use super::program::Program;
-use super::{Answered, Session};
+use super::{Answered, Mode, Session};
 use crate::adapt::Reset;
 use crate::error::Error;
 use crate::receipt::{self, Digest, Event, Facts, Input, Place, Receipt, Recompute, Scope, Shortage};
@@ -109,6 +109,7 @@ impl Session {
         {
             self.clear();
         }
+        self.hold_back(images);
         let since_reset = if self.method().is_per_input() { 0 } else { self.since_reset };
         let started = self.budget.clock.now();
         Ok(Call { dims, size, n, started, allowed, since_reset, done: Vec::with_capacity(n) })
@@ -127,10 +128,16 @@ impl Session {
             let spent = self.budget.clock.now().saturating_sub(call.started);
             allowed.saturating_sub(spent) / u32::try_from(parts).unwrap_or(u32::MAX)
         });
-        let levels = self.ladder.rungs.len();
+        let levels = self.ladder.frozen() + 1;
         let inputs = if self.method().is_per_input() { self.slots } else { len };
-        let (level, short) =
-            if self.held_back { (self.ladder.last(), None) } else { self.budget.choose(left, inputs, levels) };
+        let (level, short) = match self.mode {
+            Mode::HeldBack => (self.ladder.frozen(), None),
+            Mode::Free => self.budget.choose(left, inputs, levels),
+            Mode::Shadow => match self.budget.choose(left, inputs, levels) {
+                (0, short) => (self.ladder.shadow(), short),
+                (_, short) => (self.ladder.frozen(), short),
+            },
+        };
         Some(Part { at, len, level, short })
     }
 
@@ -154,7 +161,7 @@ impl Session {
                 Error::size("rung of the budget", format!("below {}", self.ladder.rungs.len()), level)
             })?;
         let inputs;
-        let reading = match &rung.program {
+        let reading = match &*rung.program {
             Program::Slots(step) => {
                 inputs = self.slots;
                 let size = c * h * w;
@@ -226,9 +233,13 @@ impl Session {
     /// The facts of the inputs of one submission.
     pub(super) fn facts(&self, level: usize, values: &[f32], images: &[f32], n: usize) -> Result<Vec<Facts>, Error> {
         let rung = &self.ladder.rungs[level];
-        let layout =
-            Layout { method: &rung.driver.method, overlay: &rung.driver.overlay, base_norms: &rung.base_norms };
-        match &rung.program {
+        let layout = Layout {
+            method: &rung.driver.method,
+            overlay: &rung.driver.overlay,
+            base_norms: &rung.base_norms,
+            shadow: rung.shadow,
+        };
+        match &*rung.program {
             Program::Slots(_) => {
                 let (width, size) = (values.len() / self.slots, images.len() / n);
                 let rows = values.chunks(width).take(n).zip(images.chunks(size));
@@ -278,6 +289,7 @@ impl Session {
         let all = self.budget.clock.now().saturating_sub(call.started);
         self.budget.costs.spent_besides(all.saturating_sub(took));
         self.budget.recorder.call(all, call.allowed, adapted);
+        self.look_back(&answers)?;
         self.mirror_if_due()?;
         Ok(answers)
     }

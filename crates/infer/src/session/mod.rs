@@ -2,7 +2,8 @@
 //! and a receipt.
 //!
 //! Modules in reading order: the session itself, `program` its rungs, `answer` what happens to an input, `carried` what
-//! a batch method carries on, [`snapshot`] and `host` how it survives its device, `recompute` how it answers again.
+//! a batch method carries on, `watch` what keeps an eye on it, [`snapshot`] and `host` how it survives its device,
+//! `recompute` how it answers again.
 
 mod answer;
 mod carried;
@@ -10,6 +11,7 @@ mod host;
 mod program;
 mod recompute;
 pub mod snapshot;
+mod watch;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +21,13 @@ use acclimate_kernels::random::Key;
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::data::rng::Philox;
 use acclimate_train::{Layer, Params};
+use serde::{Deserialize, Serialize};
 
 use self::carried::Carried;
 use self::host::HostModel;
 use self::program::{Ladder, Program};
 pub use self::snapshot::Snapshot;
+use self::watch::Watch;
 use crate::adapt::{Adaptation, Moves};
 use crate::budget::{Budget, Clock, Latency};
 use crate::error::Error;
@@ -67,12 +71,24 @@ pub struct Session {
     budget: Budget,
     /// What happened since the last answer.
     events: Vec<Event>,
-    /// Whether inputs answer on the last rung for now.
-    held_back: bool,
+    /// What judge and side sensors allow.
+    mode: Mode,
+    watch: Watch,
     host: Option<HostModel>,
     /// The state as it was on the host, and after how many batches it is read again.
     mirror: Option<Snapshot>,
     mirror_every: u64,
+}
+
+/// What judge and side sensors allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Mode {
+    /// The rung that fits the budget.
+    Free,
+    /// Adapting for comparison, answering frozen.
+    Shadow,
+    /// Frozen.
+    HeldBack,
 }
 
 struct Log {
@@ -129,7 +145,8 @@ impl Session {
             config,
             budget: Budget::default(),
             events: Vec::new(),
-            held_back: false,
+            mode: Mode::Free,
+            watch: Watch::default(),
             host,
             mirror: None,
             mirror_every: 0,
@@ -215,7 +232,8 @@ impl Session {
         &self.device
     }
 
-    /// The names of the rungs, in the order in which they are given up when time is short.
+    /// The names of the rungs, in the order in which they are given up when time is short; the last, "shadow", adapts
+    /// for comparison and is taken while a judge has yet to be convinced.
     pub fn rungs(&self) -> impl Iterator<Item = &str> {
         self.ladder.rungs.iter().map(|rung| rung.name.as_str())
     }
@@ -228,6 +246,16 @@ impl Session {
     /// Answers given so far: the index of the next receipt.
     pub fn answered(&self) -> u64 {
         self.index
+    }
+
+    /// How many inputs adapt side by side.
+    pub fn n_slots(&self) -> usize {
+        self.slots
+    }
+
+    /// The deadline, if there is one.
+    pub(crate) fn allowed(&self) -> Option<Duration> {
+        self.budget.deadline
     }
 
     /// Hash of the source parameters, computed from their values now.
@@ -256,7 +284,7 @@ impl Session {
     pub fn warm(&mut self, dims: [usize; 3], n: usize) -> Result<(), Error> {
         let ladder = self.ladder.clone();
         let timed = self.budget.deadline.is_some();
-        let count = if timed { ladder.rungs.len() } else { 1 };
+        let count = if timed { ladder.frozen() + 1 } else { 1 };
         for (level, rung) in ladder.rungs.iter().enumerate().take(count) {
             self.warm_rung(&rung.program, dims, n)?;
             if !timed {

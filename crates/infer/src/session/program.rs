@@ -31,8 +31,10 @@ pub(super) enum Program {
 pub(super) struct Rung {
     pub name: String,
     pub driver: Arc<Driver>,
-    pub program: Program,
+    pub program: Arc<Program>,
     pub base_norms: Vec<f32>,
+    /// Whether the frozen model answers, and the adapted answer is a proposal.
+    pub shadow: bool,
 }
 
 impl Rung {
@@ -43,7 +45,8 @@ impl Rung {
     }
 }
 
-/// All rungs over one model; rung 0 is the method. Shared by the sessions that fork from one.
+/// All rungs over one model; rung 0 is the method, and behind the frozen one stands the method's shadow, which no budget
+/// takes. Shared by the sessions that fork from one.
 pub(super) struct Ladder {
     pub rungs: Vec<Rung>,
 }
@@ -60,9 +63,13 @@ impl Ladder {
             let base_norms = base_norms(params, &overlay, &method)?;
             let (model, params, source) = (model.clone(), params.clone(), source.clone());
             let driver = Arc::new(Driver { model, params, method, overlay, source });
-            Ok(Rung { name, program: program(&driver), driver, base_norms })
+            Ok(Rung { name, program: program(&driver).into(), driver, base_norms, shadow: false })
         };
-        Ok(Ladder { rungs: ladder::rungs(method).into_iter().map(rung).collect::<Result<_, Error>>()? })
+        let mut rungs: Vec<Rung> = ladder::rungs(method).into_iter().map(rung).collect::<Result<_, Error>>()?;
+        let full = &rungs[0];
+        let (driver, program) = (full.driver.clone(), full.program.clone());
+        rungs.push(Rung { name: "shadow".into(), driver, program, base_norms: full.base_norms.clone(), shadow: true });
+        Ok(Ladder { rungs })
     }
 
     /// The rung of the method itself.
@@ -72,7 +79,12 @@ impl Ladder {
     }
 
     /// The rung that moves nothing.
-    pub fn last(&self) -> usize {
+    pub fn frozen(&self) -> usize {
+        self.rungs.len() - 2
+    }
+
+    /// The rung that adapts and answers with the frozen model.
+    pub fn shadow(&self) -> usize {
         self.rungs.len() - 1
     }
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::carried::{Carried, HostState};
 use super::program::Ladder;
-use super::{HostModel, Session};
+use super::watch::Watch;
+use super::{HostModel, Mode, Session};
 use crate::error::Error;
 use crate::receipt::{Digest, Event};
 
@@ -32,7 +33,11 @@ struct Head {
     index: u64,
     batch: u64,
     since_reset: u64,
-    held_back: bool,
+    mode: Mode,
+    /// What watches the session: detectors, the judge, side sensors.
+    watch: serde_json::Value,
+    /// What happened since the last answer.
+    events: serde_json::Value,
     /// The device it was taken on.
     device: String,
     /// Whether there are tensors.
@@ -86,6 +91,10 @@ impl Snapshot {
     }
 }
 
+fn to_json(value: &impl Serialize) -> Result<serde_json::Value, Error> {
+    serde_json::to_value(value).map_err(|source| Error::Encode { what: "monitors and events of a session", source })
+}
+
 impl Session {
     /// The state on the host. Fails if the device is gone; then [`Session::rebuild_on`] goes on from the last mirror.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
@@ -98,7 +107,9 @@ impl Session {
             index: self.index,
             batch: self.batch,
             since_reset: self.since_reset,
-            held_back: self.held_back,
+            mode: self.mode,
+            watch: to_json(&self.watch)?,
+            events: to_json(&self.events)?,
             device: self.device.to_string(),
             carries: self.carried.is_some(),
         };
@@ -110,7 +121,7 @@ impl Session {
     ///
     /// Fails, changing nothing, if the snapshot is of another model, method or configuration.
     pub fn restore(&mut self, snapshot: &Snapshot) -> Result<(), Error> {
-        let Head { base, config, slots, seed, index, batch, since_reset, held_back, .. } = &snapshot.head;
+        let Head { base, config, slots, seed, index, batch, since_reset, mode, .. } = &snapshot.head;
         if *base != self.base {
             return Err(Error::size("base hash of the snapshot", self.base, base));
         }
@@ -123,8 +134,12 @@ impl Session {
         }
         let driver = &self.ladder.full().driver;
         let carried = snapshot.carried.as_ref().map(|host| Carried::from_host(driver, host)).transpose()?;
+        let from_json = |source| Error::Encode { what: "what a snapshot says of monitors and events", source };
+        let watch: Watch = serde_json::from_value(snapshot.head.watch.clone()).map_err(from_json)?;
+        let events = serde_json::from_value(snapshot.head.events.clone()).map_err(from_json)?;
+        (self.watch, self.events) = (watch.with_images_of(&self.watch)?, events);
         (self.slots, self.seed, self.index, self.batch) = ((*slots).max(1), *seed, *index, *batch);
-        (self.since_reset, self.held_back, self.carried) = (*since_reset, *held_back, carried);
+        (self.since_reset, self.mode, self.carried) = (*since_reset, *mode, carried);
         Ok(())
     }
 
@@ -158,7 +173,7 @@ impl Session {
         let mut session =
             Self::over(ladder.into(), device.clone(), self.base, self.config.clone(), HostModel::of(&params)?);
         (session.slots, session.seed, session.index, session.batch) = (self.slots, self.seed, self.index, self.batch);
-        session.held_back = self.held_back;
+        (session.mode, session.watch) = (self.mode, std::mem::take(&mut self.watch));
         let with_state = state.as_ref().is_some_and(|s| s.carried.is_some());
         if let Some(Snapshot { head, carried: Some(host) }) = &state {
             session.carried = Some(Carried::from_host(&session.ladder.full().driver, host)?);

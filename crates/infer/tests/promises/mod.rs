@@ -1,6 +1,8 @@
 //! What a session promises on every engine: frozen is frozen, a reset is exact, slots are apart, a fault stays in its
 //! slot, replay computes every answer again, one submission per batch, nothing is lost to a wrong input.
 
+#![allow(dead_code, reason = "each test binary uses its part")]
+
 use std::sync::Arc;
 
 use acclimate_infer::adapt::{calibrate, frozen, memo_affine, statistics, stretch, tent, vote};
