@@ -23,8 +23,8 @@ pub enum Feedback {
 /// Only answers where the two differ tell them apart. Each such answer is a bet for the adapted model and one against
 /// it: the stake of the one grows and that of the other shrinks, and neither falls below what it was at first. Labels that
 /// are wrong at random are wrong for both, so they slow the bets and do not turn them. Where the stake against has grown
-/// tenfold, the state is reset and adaptation held back, for a number of answers that doubles each time, and then tried
-/// in the shadow again.
+/// tenfold, the state is reset; if adaptation was free, it is held back, for a number of answers that doubles each time,
+/// and then tried in the shadow again.
 ///
 /// Labels lose their credit where they contradict too many answers of which both models are sure. They are then still
 /// counted against adaptation, and no more for it.
@@ -38,6 +38,8 @@ pub struct Judge {
     stake_against: f64,
     hold: u64,
     stance: Stance,
+    /// The class of the last bet that the adapted model won.
+    last_won: Option<u32>,
     /// Answers that may still get feedback.
     open: VecDeque<Open>,
     /// Whether the last sure answers were contradicted.
@@ -82,8 +84,9 @@ impl Default for Judge {
             limit: 10.0,
             stake_for: 1.0,
             stake_against: 1.0,
-            hold: 2000,
+            hold: 200,
             stance: Stance::Shadow,
+            last_won: None,
             open: VecDeque::new(),
             contradicted: VecDeque::new(),
             sure: 0.9,
@@ -94,7 +97,7 @@ impl Default for Judge {
 }
 
 impl Judge {
-    /// Begins in the shadow and holds back for 2,000 answers the first time; believes labels that contradict not clearly more than
+    /// Begins in the shadow and holds back for 200 answers the first time; believes labels that contradict not clearly more than
     /// 15 % of the answers that both models give with at least 90 %.
     pub fn new() -> Self {
         Self::default()
@@ -186,7 +189,13 @@ impl Judge {
             Feedback::Score(_) => 0.0,
         };
         if payoff != 0.0 && !matches!(self.stance, Stance::Held { .. }) {
-            let credited = self.trusted || payoff < 0.0;
+            // A collapsed model wins every bet while the stream has its class: wins of one class in a row count once.
+            let class = if let Feedback::Label(label) = feedback { Some(label) } else { None };
+            let again = payoff > 0.0 && class.is_some() && self.last_won == class;
+            if payoff > 0.0 {
+                self.last_won = class;
+            }
+            let credited = payoff < 0.0 || (self.trusted && !again);
             self.stake_for = if credited { grown(self.stake_for, self.bet * payoff) } else { self.stake_for };
             self.stake_against = grown(self.stake_against, -self.bet * payoff);
             events.extend(self.decide(now));
@@ -204,6 +213,9 @@ impl Judge {
         if self.stake_against >= self.limit {
             let reason = because("evidence that the frozen model answers better", self.stake_against, self.limit);
             (self.stake_for, self.stake_against) = (1.0, 1.0);
+            if self.stance == Stance::Shadow {
+                return Some(Event::Reset { because: reason });
+            }
             self.stance = Stance::Held { until: now.saturating_add(self.hold) };
             self.hold = self.hold.saturating_mul(2);
             return Some(Event::HeldBack { because: reason });

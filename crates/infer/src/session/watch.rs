@@ -86,7 +86,7 @@ impl Session {
             .as_mut()
             .ok_or(Error::Empty { what: "the judge of this session (call `Session::judge`)" })?;
         let events = judge.take_in(index, feedback, self.index)?;
-        if events.iter().any(|e| matches!(e, Event::HeldBack { .. })) {
+        if events.iter().any(|e| matches!(e, Event::HeldBack { .. } | Event::Reset { .. })) {
             self.clear();
         }
         self.events.extend(events);

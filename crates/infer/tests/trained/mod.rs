@@ -47,8 +47,8 @@ pub fn scene(class: u32, noise: &mut Noise) -> Vec<f32> {
                 2 => 0.7 * (x + y),
                 _ => 0.7 * (x - y),
             };
-            let wave = 0.5 + 0.3 * (along * pitch + phase).sin();
-            (wave + 0.5 * (noise.next() - 0.5)).clamp(0.0, 1.0)
+            let wave = 0.5 + 0.17 * (along * pitch + phase).sin();
+            (wave + 0.9 * (noise.next() - 0.5)).clamp(0.0, 1.0)
         })
         .collect()
 }
@@ -97,7 +97,7 @@ impl Stream {
 
 /// A dim light and the noise of the sensor.
 pub fn dim(image: &mut [f32], noise: &mut Noise) {
-    image.iter_mut().for_each(|x| *x = (0.3 * *x + 0.02 * (noise.next() - 0.5)).clamp(0.0, 1.0));
+    image.iter_mut().for_each(|x| *x = (0.5 * *x + 0.02 * (noise.next() - 0.5)).clamp(0.0, 1.0));
 }
 
 pub struct Trained {
