@@ -5,8 +5,11 @@
 
 mod promises;
 
+use std::time::Duration;
+
 use acclimate_infer::Error;
 use acclimate_infer::adapt::{calibrate, memo_affine, tent};
+use acclimate_infer::queue::{Options, Queue};
 use acclimate_infer::receipt::{Event, verify};
 use acclimate_tensor::{Device, EngineKind};
 use promises::{Bench, DIMS, Test, bits, images};
@@ -129,5 +132,35 @@ fn memory_that_runs_out_is_an_error_and_the_session_goes_on_elsewhere() -> Test 
     let large = session.answer(&images(400, 2), DIMS)?;
     assert_eq!(large.len(), 400);
     assert!(!lost || state != session.snapshot()?.digest());
+    Ok(())
+}
+
+#[test]
+fn a_queue_loses_no_input_with_its_device() -> Test {
+    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let b = Bench::new(&device)?;
+    let options = Options { capacity: 64, linger: Duration::ZERO, fallback: Some(Device::cpu()) };
+    let queue = Queue::new(b.session(memo_affine(2, 5e-3), 4)?, DIMS, options)?;
+    let mut tickets = Vec::new();
+    for i in 0..24 {
+        tickets.push(queue.submit_when_free(images(1, i))?);
+        if i == 11 {
+            device.destroy();
+        }
+    }
+    let answers: Vec<_> = tickets.into_iter().map(|t| t.wait()).collect::<Result<_, _>>()?;
+    let indices: Vec<u64> = answers.iter().map(|a| a.receipt.index).collect();
+    assert_eq!(indices, (0..24).collect::<Vec<u64>>());
+    let session = queue.shutdown()?;
+    assert_eq!(session.device().kind(), EngineKind::Cpu);
+    // Without a fallback every input gets the error, and the queue lives.
+    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let b = Bench::new(&device)?;
+    let queue = Queue::new(b.session(memo_affine(2, 5e-3), 4)?, DIMS, Options::default())?;
+    device.destroy();
+    for i in 0..2 {
+        assert!(queue.submit(images(1, i))?.wait().is_err_and(|e| e.is_device_lost()));
+    }
+    assert_eq!(queue.shutdown()?.answered(), 0);
     Ok(())
 }
