@@ -7,6 +7,7 @@ use acclimate::prelude::*;
 use anyhow::Result;
 
 use crate::road::{PHASES, Road};
+use crate::train::Trained;
 
 /// A frame and what became of it.
 pub struct Frame {
@@ -53,7 +54,7 @@ pub struct Phase {
 
 impl Phase {
     /// Of all frames of a drive, phase by phase.
-    pub fn of(seen: &[Frame], _road: &Road) -> Result<Vec<Phase>> {
+    pub fn of(seen: &[Frame]) -> Vec<Phase> {
         let phase = |(at, (name, ..)): (usize, &(&str, f64, f64))| {
             let frames: Vec<&Frame> = seen.iter().filter(|f| f.phase == at).collect();
             let n = frames.len().max(1) as f64;
@@ -89,7 +90,7 @@ impl Phase {
                     .collect(),
             }
         };
-        Ok(PHASES.iter().enumerate().map(phase).collect())
+        PHASES.iter().enumerate().map(phase).collect()
     }
 }
 
@@ -122,6 +123,7 @@ pub fn table(phases: &[Phase]) -> String {
 /// What the report is made of.
 pub struct Facts<'a> {
     pub road: &'a Road,
+    pub trained: &'a Trained,
     pub device: &'a Device,
     pub session: &'a Session,
     pub seen: &'a [Frame],
@@ -183,7 +185,11 @@ pub fn write(path: &Path, facts: &Facts<'_>) -> Result<()> {
         plot(
             "From arrival to answer",
             "milliseconds",
-            vec![series("response", each(&|f| f.response_ms)), series("deadline", each(&|_| 1e3 / 30.0))],
+            vec![
+                series("from arrival to answer", each(&|f| f.response_ms)),
+                series("computing", each(&|f| f.took_ms)),
+                series("deadline", each(&|_| 1e3 / 30.0)),
+            ],
         ),
         plot(
             "Rung of the budget (0 is everything)",
@@ -238,6 +244,22 @@ pub fn write(path: &Path, facts: &Facts<'_>) -> Result<()> {
             r.receipt(&f.answer.receipt, &names)?;
         }
     }
+    r.section("Training");
+    let t = facts.trained;
+    r.facts([
+        ("training", format!("{:.1} s, {:.1} CPU-seconds, {} epochs", t.seconds, t.cpu_seconds, t.epochs)),
+        ("test images right", format!("{:.2} %", 100.0 * t.clean_accuracy)),
+    ]);
+    r.plots(&[
+        LinePlot {
+            x_label: "step".into(),
+            ..plot("Loss", "cross-entropy", vec![series("training loss", t.losses.clone())])
+        },
+        LinePlot {
+            x_label: "epoch".into(),
+            ..plot("Accuracy on held-out images", "accuracy", vec![series("test accuracy", t.accuracies.clone())])
+        },
+    ]);
     r.write(path)?;
     Ok(())
 }

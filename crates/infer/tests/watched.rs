@@ -290,6 +290,25 @@ fn what_helps_is_let_go_by_the_labels() -> Test {
 }
 
 #[test]
+fn scores_hold_back_what_is_scored_badly() -> Test {
+    let t = Trained::new()?;
+    let held = |method: Adaptation, stream: &Stream| -> Result<bool, Error> {
+        let mut session = t.session(method)?.judge(Judge::new().on_credit());
+        let mut held = false;
+        for (images, labels) in stream.images.chunks(20 * SIZE).zip(stream.labels.chunks(20)) {
+            for (a, l) in session.answer(images, DIMS)?.iter().zip(labels) {
+                held |= a.receipt.rung.name == "frozen";
+                session.feedback(a.receipt.index, Feedback::Score(if a.label() == *l { 1.0 } else { 0.0 }))?;
+            }
+        }
+        Ok(held)
+    };
+    assert!(held(entropy(0.1, 2), &Stream::sorted(600, 24, 60))?);
+    assert!(!held(tent(1e-3), &Stream::dark(600, 24))?);
+    Ok(())
+}
+
+#[test]
 fn feedback_and_readings_that_are_none_are_errors() -> Test {
     let t = Trained::new()?;
     let mut session = watched(&t, tent(1e-3))?;
