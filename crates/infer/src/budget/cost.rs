@@ -5,6 +5,11 @@ use std::time::Duration;
 
 /// Answers whose times are remembered.
 const REMEMBERED: usize = 32;
+/// The last of them, whose median is the load of the machine.
+const NOW: usize = 9;
+/// A rung is judged by the times of rungs that cost at least this part of it. What a short one takes too long is taken for
+/// an interruption, whose length does not grow with the work.
+const COMPARABLE: f64 = 0.25;
 
 /// Measured costs. The quotient of observed and warm cost (the load of the machine) is shared by all rungs, so that a
 /// rung that was not used for a while is not judged by how fast the machine was then.
@@ -12,8 +17,8 @@ const REMEMBERED: usize = 32;
 pub(crate) struct Costs {
     /// Seconds by rung and inputs, when warmed.
     warm: HashMap<(usize, usize), f64>,
-    /// Observed over warm cost of the last answers.
-    load: VecDeque<f64>,
+    /// Seconds when warmed, and over that, of the last answers.
+    seen: VecDeque<(f64, f64)>,
     /// Seconds that the last answers took besides computing.
     besides: VecDeque<f64>,
 }
@@ -31,10 +36,10 @@ impl Costs {
     pub fn observed(&mut self, level: usize, inputs: usize, took: Duration, planned: bool) {
         let seconds = took.as_secs_f64();
         match self.warm.get(&(level, inputs)) {
-            Some(warm) => remember(&mut self.load, seconds / warm),
+            Some(&warm) => remember(&mut self.seen, (warm, seconds / warm)),
             None if planned => {}
             None => {
-                let warm = seconds / self.factor();
+                let warm = seconds / self.load();
                 self.warm.insert((level, inputs), warm.max(1e-9));
             }
         }
@@ -47,19 +52,37 @@ impl Costs {
 
     /// What such an answer will take at most, nineteen times out of twenty; `None` if nothing is known.
     pub fn expected(&self, level: usize, inputs: usize) -> Option<f64> {
-        let warm = self.warm.get(&(level, inputs))?;
-        Some(warm * self.factor() + quantile(&self.besides, 0.95).unwrap_or(0.0))
+        let warm = *self.warm.get(&(level, inputs))?;
+        let besides = quantile(&self.besides, 0.95).unwrap_or(0.0);
+        Some(warm * self.factor(warm) + self.interruption(warm) + besides)
     }
 
-    /// The load that plans count with: the 95th percentile, or the last if it is higher, so that a sudden load is felt
-    /// at once and forgotten slowly.
-    fn factor(&self) -> f64 {
-        let last = self.load.back().copied().unwrap_or(1.0);
-        quantile(&self.load, 0.95).unwrap_or(1.0).max(last)
+    /// The median load of the last answers.
+    fn load(&self) -> f64 {
+        quantile(self.seen.iter().rev().take(NOW).map(|(_, load)| load), 0.5).unwrap_or(1.0)
+    }
+
+    /// The load that a rung of this cost is planned with: of comparable rungs the 95th percentile, or the last if it is
+    /// higher, so that a sudden load is felt at once; of others the median, or what the last two have in common.
+    fn factor(&self, warm: f64) -> f64 {
+        let comparable = |(cost, _): &&(f64, f64)| *cost >= COMPARABLE * warm;
+        let p95 = quantile(self.seen.iter().filter(comparable).map(|(_, load)| load), 0.95).unwrap_or(0.0);
+        let last = self.seen.back().filter(comparable).map_or(0.0, |(_, load)| *load);
+        let two = self.seen.iter().rev().take(2).map(|(_, load)| *load).fold(f64::MAX, f64::min);
+        let two = if self.seen.len() < 2 { 0.0 } else { two };
+        self.load().max(p95).max(last).max(two)
+    }
+
+    /// Seconds by which shorter rungs were late, the 95th percentile.
+    fn interruption(&self, warm: f64) -> f64 {
+        let load = self.load();
+        let late = |(cost, seen): &(f64, f64)| (cost * (seen - load)).max(0.0);
+        let shorter: Vec<f64> = self.seen.iter().filter(|(cost, _)| *cost < COMPARABLE * warm).map(late).collect();
+        quantile(&shorter, 0.95).unwrap_or(0.0)
     }
 }
 
-fn remember(list: &mut VecDeque<f64>, x: f64) {
+fn remember<T>(list: &mut VecDeque<T>, x: T) {
     if list.len() == REMEMBERED {
         list.pop_front();
     }
@@ -91,6 +114,20 @@ mod tests {
             costs.observed(1, 1, Duration::from_millis(50), false);
         }
         assert!((costs.expected(0, 1).unwrap_or(0.0) - 0.2).abs() < 1e-9);
+    }
+
+    #[test]
+    fn an_interruption_of_a_short_rung_is_no_load_for_a_long_one() {
+        let mut costs = Costs::default();
+        costs.warmed(0, 1, vec![0.010]);
+        costs.warmed(1, 1, vec![0.0002]);
+        for i in 0..REMEMBERED {
+            // One short answer in four is interrupted for 4 ms: 21 times its cost.
+            let took = if i % 4 == 0 { 4_200 } else { 200 };
+            costs.observed(1, 1, Duration::from_micros(took), false);
+        }
+        let expected = costs.expected(0, 1).unwrap_or(0.0);
+        assert!((0.0139..0.0141).contains(&expected), "{expected}");
     }
 
     #[test]
