@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use acclimate::infer::feedback::{Feedback, Judge, Meter};
 use acclimate::prelude::*;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
 
 use report::{Frame, Phase};
@@ -48,6 +48,9 @@ struct Options {
     /// Passes through the training images; by default 20 for the signs and 6 for the clothes
     #[arg(long)]
     epochs: Option<u64>,
+    /// Frames a second; each has as long as the next takes to arrive
+    #[arg(long, default_value_t = 30.0)]
+    rate: f64,
     /// Frames of a phase
     #[arg(long, default_value_t = 600)]
     frames: usize,
@@ -77,8 +80,6 @@ enum Fault {
     Nan,
 }
 
-/// Frames a second.
-const RATE: f64 = 30.0;
 /// Frames after which a label arrives.
 const LATE: usize = 50;
 /// Share of training images that count as ordinary for the gate of `calibrate`.
@@ -91,6 +92,7 @@ const SIGN_EPOCHS: u64 = 20;
 fn main() -> Result<()> {
     env_logger::init();
     let o = Options::parse();
+    ensure!(o.rate.is_finite() && o.rate >= 0.1, "--rate: expected at least 0.1 frames a second, found {}", o.rate);
     let device = Device::named(&o.device)?;
     eprintln!("{device}");
     let folder = o.data.clone().or_else(|| std::env::var_os("ACCLIMATE_DATA").map(PathBuf::from));
@@ -120,7 +122,7 @@ fn main() -> Result<()> {
     let source = method.needs_source_statistics().then_some(source);
     let log = o.out.join("receipts.jsonl");
     std::fs::create_dir_all(&o.out).with_context(|| format!("create {}", o.out.display()))?;
-    let deadline = Duration::from_secs_f64(1.0 / RATE);
+    let deadline = Duration::from_secs_f64(1.0 / o.rate);
     let mut session = Session::with_source(trained.model.clone(), trained.params.clone(), method, source)?
         .slots(1)
         .seed(o.seed)
@@ -155,6 +157,7 @@ fn main() -> Result<()> {
             trained: &trained,
             device: &device,
             session: &session,
+            rate: o.rate,
             seen: &seen,
             phases: &phases,
             dims,
@@ -180,7 +183,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Plays the frames. Frame i arrives at i/30 s; one that finds the session busy waits, and has less time. Time passes as
+/// Plays the frames. Frame i arrives at i/rate s; one that finds the session busy waits, and has less time. Time passes as
 /// the machine computes, and stands still for the rest.
 fn play(
     session: &mut Session,
@@ -194,7 +197,7 @@ fn play(
     let mut free = Duration::ZERO;
     let classes = drive.iter().map(|s| s.label).max().unwrap_or(0) + 1;
     for (i, shot) in drive.iter().enumerate() {
-        let arrived = Duration::from_secs_f64(i as f64 / RATE);
+        let arrived = Duration::from_secs_f64(i as f64 / o.rate);
         let start = arrived.max(free);
         while late.front().is_some_and(|(at, ..)| at + LATE <= i) {
             let Some((at, index, label)) = late.pop_front() else { break };

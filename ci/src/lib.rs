@@ -7,6 +7,7 @@ pub mod packages;
 pub mod repository;
 pub mod rules;
 pub mod rust;
+pub mod same_rows;
 
 use std::fmt;
 

@@ -1,4 +1,12 @@
 //! Evaluation that tells the truth: accuracy, calibration, time, how often a method acted and how often a guard undid it.
+//!
+//! [`evaluate`] answers a set in order. [`protocol`] runs a method over a [`stream`] of shifts in some order, or in real
+//! time; [`versus`] compares methods input by input; [`table`] makes rows of it.
+
+pub mod protocol;
+pub mod stream;
+pub mod table;
+pub mod versus;
 
 use std::time::Instant;
 

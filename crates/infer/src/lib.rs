@@ -20,7 +20,10 @@ pub mod source;
 pub mod tenants;
 pub mod views;
 
-pub use adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
+pub use adapt::{
+    Adaptation, Anchor, Answer, Carried, Guard, Moves, Objective, Output, Prepare, Reset, Settle, Teacher, Weighting,
+    Window,
+};
 pub use error::Error;
 pub use overlay::Overlay;
 pub use session::{Answered, Session, Snapshot};

@@ -4,6 +4,7 @@
 
 use acclimate_tensor::Tensor;
 use acclimate_train::Params;
+use acclimate_train::data::rng::Philox;
 
 use crate::error::Error;
 use crate::sensor;
@@ -31,11 +32,25 @@ impl Entry {
     }
 }
 
+/// A low-rank addition to a weight: its factors are two entries of Δ, the second of which starts at zeros.
+#[derive(Clone, Debug)]
+struct LowRank {
+    /// Path of the weight.
+    path: String,
+    /// The entry of the factor towards few numbers; the next is that towards all.
+    down: usize,
+    /// What the first factor starts from.
+    start: Tensor,
+    /// What the product counts.
+    scale: f32,
+}
+
 /// The layout of Δ.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Overlay {
     entries: Vec<Entry>,
     len: usize,
+    low_rank: Vec<LowRank>,
 }
 
 impl Overlay {
@@ -53,6 +68,34 @@ impl Overlay {
         let mut overlay = Overlay::default();
         sensor::PARAMETERS.iter().for_each(|p| overlay.push((*p).to_owned(), vec![1]));
         overlay
+    }
+
+    /// Over low-rank additions to weights: factors A [rank, ..], uniform within 1/√fan_in and the same in every session,
+    /// and B, zeros, so that the network answers as it did until B moves (Hu et al. 2022).
+    pub fn of_low_rank(params: &Params, weights: &[String], rank: usize, scale: f32) -> Result<Self, Error> {
+        let mut overlay = Overlay::default();
+        for path in weights {
+            let weight = params.get(path)?;
+            let dims = weight.dims();
+            if !matches!(dims.len(), 2 | 4) {
+                return Err(Error::size(
+                    format!("low-rank weight `{path}`"),
+                    "a matrix or a convolution's [o, i, kh, kw]",
+                    weight.shape(),
+                ));
+            }
+            let fan_in: usize = dims[1..].iter().product();
+            let mut draw = Philox::from_seed(0).fold_name("low_rank").fold_name(path).stream(0);
+            let bound = 1.0 / (fan_in.max(1) as f32).sqrt();
+            let values: Vec<f32> = (0..rank * fan_in).map(|_| bound * (2.0 * draw.uniform() - 1.0)).collect();
+            let mut down = dims.to_vec();
+            down[0] = rank;
+            let start = Tensor::from_slice(params.device(), &values, &down)?;
+            overlay.low_rank.push(LowRank { path: path.clone(), down: overlay.entries.len(), start, scale });
+            overlay.push(format!("{path}#down"), down);
+            overlay.push(format!("{path}#up"), vec![dims[0], rank]);
+        }
+        Ok(overlay)
     }
 
     fn push(&mut self, path: String, dims: Vec<usize>) {
@@ -78,12 +121,40 @@ impl Overlay {
 
     /// θ₀ + Δ: parameters that read through the overlay. `delta`: \[len\].
     pub fn applied(&self, params: &Params, delta: &Tensor) -> Result<Params, Error> {
+        let difference = |e: &Entry| delta.narrow(0, e.offset, e.len())?.reshape(&e.dims);
+        if !self.low_rank.is_empty() {
+            let mut parts = Vec::with_capacity(self.low_rank.len());
+            for of in &self.low_rank {
+                let down = of.start.add(&difference(&self.entries[of.down])?)?;
+                let up = difference(&self.entries[of.down + 1])?.mul_scalar(of.scale)?;
+                parts.push((of.path.clone(), down, up));
+            }
+            return Ok(params.with_low_rank(parts)?);
+        }
         let mut moved = Vec::with_capacity(self.entries.len());
         for e in &self.entries {
-            let difference = delta.narrow(0, e.offset, e.len())?.reshape(&e.dims)?;
-            moved.push((e.path.clone(), params.get(&e.path)?.add(&difference)?));
+            moved.push((e.path.clone(), params.get(&e.path)?.add(&difference(e)?)?));
         }
         Ok(params.with_overrides(moved)?)
+    }
+
+    /// ‖θ₀‖ of each entry: what Δ is relative to. 1 for the sensor, whose identity has no norm of its own.
+    pub(crate) fn base_norms(&self, params: &Params) -> Result<Vec<f32>, Error> {
+        let norm = |t: &Tensor| -> Result<f32, Error> {
+            let values = t.to_vec::<f32>()?;
+            Ok(values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32)
+        };
+        let of = |(i, e): (usize, &Entry)| {
+            if sensor::PARAMETERS.contains(&e.path.as_str()) {
+                return Ok(1.0);
+            }
+            match self.low_rank.iter().find(|l| l.down == i || l.down + 1 == i) {
+                Some(l) if l.down == i => norm(&l.start),
+                Some(_) => Ok(0.0),
+                None => norm(&params.get(&e.path)?),
+            }
+        };
+        self.entries.iter().enumerate().map(of).collect()
     }
 
     /// ‖Δ‖² of each entry: [number of entries].

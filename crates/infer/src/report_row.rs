@@ -1,7 +1,7 @@
 //! From the numbers that a plan reports for a window to the facts of its receipts.
 
 use crate::adapt::driver::FACTS;
-use crate::adapt::{Adaptation, Guard, Moves, Objective, Prepare, Window};
+use crate::adapt::{Adaptation, Guard, Moves, Objective, Prepare, Reset, Window};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::receipt::{Action, Change, Facts, Guess, Moved, Reason, Verdict};
@@ -27,29 +27,50 @@ fn entropy(logits: &[f32]) -> f32 {
     softmax(logits).iter().filter(|p| **p != 0.0).map(|p| -p * p.ln()).sum()
 }
 
-/// The facts of the `rows` answers of one window. `values`: answers' logits, frozen logits, facts, squared norms.
+/// What the driver says of a window as a whole; the order of [`FACTS`].
+struct Told<'a> {
+    facts: &'a [f32],
+}
+
+/// What a row filter said of a row.
+struct Filtered<'a> {
+    guard: &'a Guard,
+    measured: f32,
+    limit: f32,
+}
+
+/// The facts of the `rows` answers of one window. `values`: answers' logits, frozen logits, facts, squared norms, and for
+/// methods with row filters the filter's number of each row, what it measured, its limit.
 pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images: &[f32]) -> Result<Vec<Facts>, Error> {
-    let tail = FACTS + layout.overlay.entries().len();
+    let verdict_len = if layout.method.judges_answers() { 3 * rows } else { 0 };
+    let tail = FACTS + layout.overlay.entries().len() + verdict_len;
     let classes = values.len().saturating_sub(tail) / (2 * rows);
     if classes == 0 || values.len() != 2 * rows * classes + tail {
         return Err(Error::size("report of a window", format!("{rows} answers and {tail} facts"), values.len()));
     }
     let (answers, rest) = values.split_at(rows * classes);
-    let (frozen, facts) = rest.split_at(rows * classes);
-    let (facts, norms) = facts.split_at(FACTS);
+    let (frozen, rest) = rest.split_at(rows * classes);
+    let (facts, rest) = rest.split_at(FACTS);
+    let (norms, verdicts) = rest.split_at(layout.overlay.entries().len());
     let finite_input =
         |i: usize| images[i * images.len() / rows..(i + 1) * images.len() / rows].iter().all(|x| x.is_finite());
     let moved = Moved::summarize(
         layout.overlay.entries().iter().zip(norms).zip(layout.base_norms).map(|((e, n), b)| (&e.path, n.sqrt(), *b)),
     );
     let method = layout.method;
+    let filters: Vec<&Guard> = method.filters().collect();
+    let filtered = |i: usize| {
+        let number = verdicts.get(i).copied().unwrap_or(0.0);
+        let guard = filters.get((number as usize).checked_sub(1)?)?;
+        Some(Filtered { guard, measured: verdicts[rows + i], limit: verdicts[2 * rows + i] })
+    };
     (0..rows)
         .map(|i| {
             let adapted = &answers[i * classes..(i + 1) * classes];
             let source = &frozen[i * classes..(i + 1) * classes];
             let answer = if layout.shadow { source } else { adapted };
             let guess = |l: &[f32]| Guess::from_logits(l).ok_or(Error::Empty { what: "the logits of an answer" });
-            let mut verdict = verdict(method, facts, finite_input(i));
+            let mut verdict = Told { facts }.verdict(method, classes, finite_input(i), filtered(i));
             if layout.shadow && verdict.action == Action::Accepted {
                 verdict = Verdict { action: Action::RolledBack, reason: Reason::Shadow };
             }
@@ -72,21 +93,46 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
         .collect()
 }
 
-fn verdict(method: &Adaptation, facts: &[f32], finite_input: bool) -> Verdict {
-    let [before, after, finite, fell, unusual, score] = [facts[0], facts[1], facts[2], facts[3], facts[4], facts[5]];
-    let (action, reason) = match method.gate() {
-        _ if !finite_input => (Action::RolledBack, Reason::NotFinite { place: "input".into() }),
-        Some(threshold) if unusual == 0.0 => (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold }),
-        _ if finite == 0.0 => {
-            let place = if after.is_finite() { "answer" } else { "loss" };
-            (Action::RolledBack, Reason::NotFinite { place: place.into() })
-        }
-        _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
-        _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => {
-            (Action::Frozen, Reason::MovesNothing)
-        }
-        _ if method.guards.contains(&Guard::LossMustFall) => (Action::Accepted, Reason::LossFell { before, after }),
-        _ => (Action::Accepted, Reason::NoGuard),
-    };
-    Verdict { action, reason }
+impl Told<'_> {
+    fn verdict(
+        &self,
+        method: &Adaptation,
+        classes: usize,
+        finite_input: bool,
+        filtered: Option<Filtered<'_>>,
+    ) -> Verdict {
+        let &[before, after, finite, fell, unusual, score, kept, low, mean, due] = self.facts else {
+            return Verdict { action: Action::RolledBack, reason: Reason::NotFinite { place: "report".into() } };
+        };
+        let recover = method.guards.iter().find_map(|g| match g {
+            Guard::Recover(share) => Some(share * (classes as f32).ln()),
+            _ => None,
+        });
+        let (action, reason) = match (method.gate(), filtered, recover) {
+            _ if !finite_input => (Action::RolledBack, Reason::NotFinite { place: "input".into() }),
+            (Some(threshold), ..) if unusual == 0.0 => {
+                (Action::LeftAlone, Reason::AlreadyOrdinary { score, threshold })
+            }
+            _ if finite == 0.0 => {
+                let place = if after.is_finite() { "answer" } else { "loss" };
+                (Action::RolledBack, Reason::NotFinite { place: place.into() })
+            }
+            _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
+            (.., Some(limit)) if low != 0.0 => (Action::Reset, Reason::LossTooLow { mean, limit }),
+            _ if due != 0.0 => {
+                let updates = if let Reset::EveryUpdates(n) = method.reset { n } else { 0 };
+                (Action::Reset, Reason::UpdatesDone { updates })
+            }
+            (_, Some(f), _) => (Action::LeftAlone, f.guard.reason(f.measured, f.limit)),
+            // The rows of this window are views: none of them passed.
+            _ if kept == 0.0 => (Action::LeftAlone, Reason::NothingKept),
+            _ if method.moves == Moves::Nothing && method.prepare == Prepare::AsIs => {
+                (Action::Frozen, Reason::MovesNothing)
+            }
+            _ if method.guards.contains(&Guard::LossMustFall) => (Action::Accepted, Reason::LossFell { before, after }),
+            _ if method.filters().next().is_some() => (Action::Accepted, Reason::PassedFilters),
+            _ => (Action::Accepted, Reason::NoGuard),
+        };
+        Verdict { action, reason }
+    }
 }

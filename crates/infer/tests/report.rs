@@ -248,3 +248,13 @@ fn nothing_measured_is_still_a_page() {
     report.results(std::slice::from_ref(&row)).overview(&[row]);
     assert_balanced(&report.to_html());
 }
+
+#[test]
+fn a_table_lets_no_text_out_of_its_cells() {
+    let mut report = Report::new("t");
+    report.table(&["a<b", "c"], [["<i>x", "1"], ["y", "<script>"]].map(|row| row.map(str::to_owned)));
+    let html = report.to_html();
+    assert!(html.contains("<th scope=\"col\">a&lt;b</th><th scope=\"col\">c</th>"));
+    assert!(html.contains("<th scope=\"row\">&lt;i&gt;x</th><td>1</td>") && html.contains("<td>&lt;script&gt;</td>"));
+    assert!(!html.contains("<script>"));
+}

@@ -107,6 +107,31 @@ fn a_lost_device_is_an_error_and_the_session_goes_on_elsewhere() -> Test {
 }
 
 #[test]
+fn a_state_that_was_lost_on_its_way_comes_back_from_the_mirror() -> Test {
+    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let b = Bench::new(&device)?;
+    let mut session = b.session(tent(1e-2), 1)?.mirrored_every(1);
+    session.answer(&images(4, 1), DIMS)?;
+    let state = session.snapshot()?.digest();
+    {
+        let x = images(4, 2);
+        let mut answer = std::pin::pin!(session.answer_async(&x, DIMS));
+        // Submitted with this, perhaps done with it; what is lost is lost before it is read.
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        let first = std::future::Future::poll(answer.as_mut(), &mut cx);
+        device.destroy();
+        if first.is_pending() {
+            assert!(pollster::block_on(answer).is_err_and(|e| e.is_device_lost()));
+        }
+    }
+    let rebuilt = session.rebuild_on(&Device::cpu())?;
+    // If the answer was done at once, the mirror is of the state after it.
+    let found = rebuilt.snapshot()?;
+    assert!(found.since_reset() == 8 || (found.since_reset() == 4 && found.digest() == state));
+    Ok(())
+}
+
+#[test]
 fn memory_that_runs_out_is_an_error_and_the_session_goes_on_elsewhere() -> Test {
     // Room for the model and a small batch, not for a large one.
     let Some(device) = adapter(|name| Device::gpu_with_memory_limit(name, 6 << 20)) else { return Ok(()) };

@@ -3,13 +3,18 @@
 use std::collections::BTreeSet;
 
 use acclimate_kernels::registry;
-use acclimate_kernels::testkit::{all_cases, check_all, conforms};
+use acclimate_kernels::testkit::{all_cases, check_all, conforms, rows_are_left_out};
 use acclimate_tensor::Device;
 
 #[test]
 fn cpu_conforms() {
     let n = check_all(&all_cases(), &Device::cpu(), conforms).unwrap();
     assert!(n > 0);
+}
+
+#[test]
+fn rows_that_nobody_reads_change_nothing() {
+    check_all(&all_cases(), &Device::cpu(), rows_are_left_out).unwrap();
 }
 
 #[test]

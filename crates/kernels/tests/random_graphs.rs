@@ -33,6 +33,7 @@ fn draw_graph(device: &Device, seed: u64) -> Result<Graph> {
         g.nodes.push((leaf, 1.0, 0.0));
     }
     let steps = 4 + draw.below(14);
+    let count = Tensor::from_slice(device, &[draw.below(a as u32 + 1)], &[1])?;
     while g.nodes.len() < g.leaves.len() + steps as usize {
         let any = |draw: &mut Draw| draw.below(g.nodes.len() as u32) as usize;
         let (i, j) = (any(&mut draw), any(&mut draw));
@@ -40,7 +41,7 @@ fn draw_graph(device: &Device, seed: u64) -> Result<Graph> {
         let d = x.dims().to_vec();
         // (what, value, largest sum of absolute terms, roundings); values stay within ±3 or so.
         let last = d.last().copied().unwrap_or(1);
-        let found = match draw.below(20) {
+        let found = match draw.below(22) {
             0 => Some(("tanh", x.tanh()?, 1.0, 8.0)),
             1 => Some(("sigmoid", x.sigmoid()?, 1.0, 8.0)),
             2 => Some(("neg", x.neg()?, 3.0, 0.0)),
@@ -61,6 +62,7 @@ fn draw_graph(device: &Device, seed: u64) -> Result<Graph> {
             17 if !d.is_empty() => Some(("peaks", x.max_keep(&[-1])?, 3.0, 0.0)),
             18 => x.matmul(y).ok().map(|t| ("matmul", t, 9.0 * last as f64, last as f64 + 1.0)),
             19 if !d.is_empty() => Some(("softmax", x.softmax(-1)?, 1.0, 16.0 + last as f64)),
+            20 | 21 if d.first() == Some(&a) => Some(("live", x.live_rows(&count)?, 3.0, 0.0)),
             _ => None,
         };
         let Some((name, t, size, roundings)) = found else { continue };
@@ -93,16 +95,19 @@ fn ends(g: &Graph, seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
 
 /// Gives the kernel calls with all passes and with none.
 fn check(seed: u64) -> Result<[u64; 2]> {
-    let all = Passes { fusion: true, reuse: true };
+    let all = Passes { fusion: true, reuse: true, rows: true };
+    let none = Passes { fusion: false, reuse: false, rows: false };
     let passes =
-        [all, Passes { fusion: false, ..all }, Passes { reuse: false, ..all }, Passes { fusion: false, reuse: false }];
+        [all, Passes { fusion: false, ..all }, Passes { reuse: false, ..all }, Passes { rows: false, ..all }, none];
     let mut first: Option<Vec<Vec<u32>>> = None;
     let mut calls = [0; 2];
     for p in passes {
         let device = Device::cpu().with_passes(p)?;
         let g = draw_graph(&device, seed)?;
         let (total, grads) = ends(&g, seed)?;
-        if p == all {
+        // A sum that stops early may share its terms among lanes in another way: that is for the oracle to judge.
+        let stops = g.text.contains("=live(") && !p.rows;
+        if p == all || stops {
             against_oracle(&g, &total, seed)?;
         }
         let bits = |t: &Tensor| -> Result<Vec<u32>> { Ok(t.to_vec::<f32>()?.iter().map(|x| x.to_bits()).collect()) };
@@ -110,11 +115,20 @@ fn check(seed: u64) -> Result<[u64; 2]> {
         for t in grads.iter().chain(g.nodes.iter().map(|n| &n.0)) {
             got.push(bits(t)?);
         }
-        calls[usize::from(p != all)] = device.stats().dispatches;
+        calls[usize::from(p == none)] = device.stats().dispatches;
         // Each function rounds by itself on the CPU, so that fusing changes no bit.
         match &first {
             None => first = Some(got),
-            Some(first) => assert!(*first == got, "seed {seed}: {p:?} changes bits of{}", g.text),
+            Some(_) if stops => {}
+            Some(first) => {
+                for (k, (a, b)) in first.iter().zip(&got).enumerate() {
+                    let at = a.iter().zip(b).position(|(x, y)| x != y);
+                    if let Some(at) = at {
+                        let (a, b) = (f32::from_bits(a[at]), f32::from_bits(b[at]));
+                        panic!("seed {seed}: {p:?} changes result {k} from {a:e} to {b:e} at {at} of{}", g.text);
+                    }
+                }
+            }
         }
     }
     Ok(calls)
@@ -154,6 +168,6 @@ fn passes_change_no_answer() {
 fn null_passes_are_chosen_before_the_device_is_used() {
     let device = Device::null();
     let held = device.clone();
-    assert!(device.with_passes(Passes { fusion: false, reuse: false }).is_err());
+    assert!(device.with_passes(Passes { fusion: false, reuse: false, rows: false }).is_err());
     drop(held);
 }

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use acclimate_kernels::testkit::{all_cases, check_all, conforms, vmap_is_the_loop};
+use acclimate_kernels::testkit::{all_cases, check_all, conforms, rows_are_left_out, vmap_is_the_loop};
 use acclimate_tensor::{Device, Error, Result, Tensor};
 
 /// The adapter's name: the software one unless a hardware one was asked for.
@@ -46,6 +46,13 @@ fn batching_rules_hold_on_shaders() {
     // A quarter of them: rules are graph, and the CPU engine has been through all of them.
     let cases = cases.iter().filter(|(_, c)| c.gpu && c.batched).step_by(4);
     check_all(cases, &device, vmap_is_the_loop).unwrap();
+}
+
+#[test]
+fn rows_that_nobody_reads_change_nothing() {
+    let Some(device) = open(Device::named) else { return };
+    let cases = all_cases();
+    check_all(cases.iter().filter(|(_, c)| c.gpu).step_by(5), &device, rows_are_left_out).unwrap();
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::Func;
-use crate::op::{BatchCx, Batched, Call, Core, GradCx, In, Launches, Op, Out, Reduction, View};
+use crate::op::{BatchCx, Batched, Call, Core, GradCx, In, Launches, Op, Out, Reduction, Rows, View};
 use crate::plan::layout::{Axis, Guard, Layout};
 use crate::real::Real;
 use crate::shape::{Shape, Spec};
@@ -248,6 +248,11 @@ impl Op for CoreOp {
 
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
+    }
+
+    // The planner knows primitives by kind.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::Mixed
     }
 }
 

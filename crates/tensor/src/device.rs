@@ -301,6 +301,12 @@ impl Device {
         }
     }
 
+    /// Counts [`Stats::bytes_peak`] from what is live now, to measure one piece of work.
+    pub fn forget_peak(&self) {
+        let c = &self.0.counters;
+        c.bytes_peak.store(c.bytes_live.load(Relaxed), Relaxed);
+    }
+
     /// Whether two handles are the same device.
     pub fn same(&self, other: &Device) -> bool {
         Arc::ptr_eq(&self.0, &other.0)

@@ -1,6 +1,6 @@
 //! Asking for values: the needed part of the graph becomes a plan, which runs.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::device::{Counters, Device};
@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::op::Core;
 use crate::plan::cache::Executable;
 use crate::plan::graph::{self, Ref, Walk};
-use crate::tensor::{State, Tensor};
+use crate::tensor::{Node, State, Tensor};
 
 /// The bytes of one tensor, on their way.
 pub(crate) fn read(t: &Tensor) -> Result<Box<dyn Readback>> {
@@ -44,6 +44,12 @@ fn is_free(t: &State) -> bool {
 fn evaluate(targets: &[&Tensor], read: Option<&Tensor>) -> Result<Box<dyn Readback>> {
     let device = targets[0].device().clone();
     let mut walk = graph::walk(targets, false)?;
+    let along = along(&walk);
+    if !along.is_empty() {
+        walk = graph::walk(&targets.iter().copied().chain(&along).collect::<Vec<_>>(), false)?;
+    }
+    // The walk holds them now; another handle would count as somebody who wants them.
+    drop(along);
     // Kept are the targets and what somebody outside the walk still holds: a handle, or a node not needed now.
     let kept: Vec<usize> = (0..walk.met.len())
         .filter(|&m| {
@@ -88,6 +94,49 @@ fn evaluate(targets: &[&Tensor], read: Option<&Tensor>) -> Result<Box<dyn Readba
         drop(old);
     }
     Ok(readback)
+}
+
+/// What is computed along: small pending values that somebody holds and that need nothing but what this walk has. Else a
+/// loop that reads only its loss would keep what its running statistics are made of, step after step.
+fn along(walk: &Walk) -> Vec<Tensor> {
+    let mut reached: HashSet<u64> = walk.met.iter().map(|m| m.node.id).collect();
+    let mut found: Vec<Arc<Node>> = Vec::new();
+    let mut stack: Vec<Arc<Node>> = walk.met.iter().map(|m| m.node.clone()).collect();
+    while let Some(node) = stack.pop() {
+        // A value that is there already holds nothing back.
+        if !matches!(&*node.state(), State::Pending { .. }) && !found.iter().any(|f| Arc::ptr_eq(f, &node)) {
+            continue;
+        }
+        for reader in node.readers() {
+            if !reached.contains(&reader.id) && is_small_change(&reader, &reached) {
+                reached.insert(reader.id);
+                found.push(reader.clone());
+                stack.push(reader);
+            }
+        }
+    }
+    found.into_iter().map(|node| Tensor { node, out: 0 }).collect()
+}
+
+/// Whether a pending node is a primitive on few elements, of inputs that are reached, ready or free.
+fn is_small_change(node: &Node, reached: &HashSet<u64>) -> bool {
+    const SMALL: usize = 1 << 12;
+    let State::Pending { op, inputs } = &*node.state() else { return false };
+    let is_there = |t: &Tensor| reached.contains(&t.node.id) || is_at_hand(t, 0);
+    op.core().is_some() && node.specs.iter().all(|s| s.numel() <= SMALL) && inputs.iter().all(is_there)
+}
+
+/// Whether a value is there, or made of nothing but values that are there and views of them.
+fn is_at_hand(t: &Tensor, depth: usize) -> bool {
+    match &*t.node.state() {
+        State::Ready { .. } => true,
+        State::Placeholder => false,
+        State::Pending { op, inputs } => match op.core() {
+            Some(Core::Constant(_) | Core::Iota(_)) => true,
+            Some(Core::View(_) | Core::Map(_)) => depth < 4 && inputs.iter().all(|i| is_at_hand(i, depth + 1)),
+            _ => false,
+        },
+    }
 }
 
 /// Whether nobody but nodes of the walk (and the walk itself) holds a leaf or its buffer.

@@ -4,6 +4,7 @@
 //! CPU engine's inner loop; WGSL bodies may clamp where drivers overflow.
 
 use crate::dtype::DType;
+use crate::engine::cpu::simd::{Wide, wide};
 use crate::error::{Error, Result};
 use crate::real::Real;
 use crate::tensor::Tensor;
@@ -43,6 +44,22 @@ struct Info {
     /// Rough cost in additions; what costs little is computed again rather than stored.
     cost: u32,
     grad: GradRule,
+}
+
+/// The loop of a function over a block.
+struct Block<'a, 'b> {
+    func: Func,
+    dtype: DType,
+    d: &'a mut [u32],
+    s: &'a [&'b [u32]; 4],
+}
+
+impl Wide for Block<'_, '_> {
+    type Output = ();
+    #[inline(always)]
+    fn run(self) {
+        self.func.block_body(self.dtype, self.d, self.s);
+    }
 }
 
 fn none(x: &[Tensor], _: &Tensor, _: &Tensor) -> Result<Vec<Option<Tensor>>> {
@@ -132,8 +149,13 @@ macro_rules! functions {
 
             /// The CPU engine's loop: `d[i] = f(s[0][i], ..)` over words, f32s as their bits. `dtype` is that of the
             /// last input (of the branches in a `select`). Every source has at least `d.len()` words.
-            #[allow(clippy::redundant_closure_call)]
             pub(crate) fn block(self, dtype: DType, d: &mut [u32], s: &[&[u32]; 4]) {
+                wide(Block { func: self, dtype, d, s });
+            }
+
+            #[allow(clippy::redundant_closure_call)]
+            #[inline(always)]
+            fn block_body(self, dtype: DType, d: &mut [u32], s: &[&[u32]; 4]) {
                 let n = d.len();
                 let f = f32::from_bits;
                 match (self, dtype) {

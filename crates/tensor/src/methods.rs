@@ -174,6 +174,37 @@ impl Tensor {
         Tensor::map(Func::Select, &[self, yes, no])
     }
 
+    /// Rows 0, 1, .. `count` as they are, zeros from there on. `count`: one u32, on the device; rows lie along axis 0.
+    ///
+    /// What makes the other rows is not computed, and they are never read: an op that works row by row does the first
+    /// `count` rows, a sum over the rows stops there, and so do their gradients. The planner finds out which steps that
+    /// is true of; nobody reads the count back. Mark the rows where they enter and where they end: what is planned apart
+    /// then meets zeros, which no gradient turns into NaN.
+    ///
+    /// ```
+    /// use acclimate_tensor::{Device, Tensor};
+    ///
+    /// let device = Device::cpu();
+    /// let x = Tensor::from_slice(&device, &[1.0, 2.0, f32::NAN], &[3])?;
+    /// let count = Tensor::from_slice(&device, &[2u32], &[1])?;
+    /// assert_eq!(x.exp()?.live_rows(&count)?.sum(&[])?.item()?, 1f32.exp() + 2f32.exp());
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn live_rows(&self, count: &Tensor) -> Result<Tensor> {
+        let op = "live_rows";
+        let Some(&n) = self.dims().first() else { return Err(Error::shape(op, "rows", "a scalar")) };
+        count.spec().require_dtype(op, DType::U32)?;
+        if count.numel() != 1 {
+            return Err(Error::shape(op, "a count of one element", format!("shape {}", count.shape())));
+        }
+        let rows = Shape::new(&[n])?;
+        let live = Tensor::iota(self.device(), &[n], 0)?.lt(&count.reshape(&[1])?.broadcast_to(&rows)?)?;
+        let mut dims = vec![1; self.rank()];
+        dims[0] = n;
+        live.reshape(&dims)?.broadcast_to(self.shape())?.select(self, &self.zeros_like()?)
+    }
+
     /// Not (bool).
     #[track_caller]
     pub fn not(&self) -> Result<Tensor> {

@@ -8,6 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use acclimate_shaders::Shader;
+use smallvec::SmallVec;
 
 use crate::device::Caps;
 use crate::dtype::DType;
@@ -320,6 +321,48 @@ pub trait Kernel: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static 
     fn in_place(&self) -> &'static [(usize, usize)] {
         &[]
     }
+
+    /// How rows belong together. An op that says more than [`Rows::Mixed`] must work with any number of rows from 0 on.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        let _ = inputs;
+        Rows::Mixed
+    }
+}
+
+/// How the rows of an op's inputs and outputs belong together, so that the planner can leave out rows that nobody reads
+/// (see [`Tensor::live_rows`]). Rows lie along an axis that has only axes of 1 before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// Any output may need any row.
+    Mixed,
+    /// A row of every output needs the same row of these inputs, and the other inputs whole.
+    Each {
+        /// Inputs, each with the axis of its rows.
+        inputs: SmallVec<[(usize, usize); 2]>,
+        /// The axis of the rows of the outputs.
+        axis: usize,
+        /// Rows of zeros in this input give rows of zeros.
+        linear: Option<usize>,
+    },
+    /// A sum over the rows of these inputs, each with the axis of its rows; where one has zeros, the row adds nothing.
+    Sum(SmallVec<[(usize, usize); 2]>),
+}
+
+impl Rows {
+    /// One row of input 0 for each row of the output, along axis 0 of both; `linear`: zeros give zeros.
+    pub fn of_first(linear: bool) -> Self {
+        Rows::each(&[(0, 0)], 0, linear.then_some(0))
+    }
+
+    /// See [`Rows::Each`].
+    pub fn each(inputs: &[(usize, usize)], axis: usize, linear: Option<usize>) -> Self {
+        Rows::Each { inputs: SmallVec::from_slice(inputs), axis, linear }
+    }
+
+    /// See [`Rows::Sum`].
+    pub fn sum(inputs: &[(usize, usize)]) -> Self {
+        Rows::Sum(SmallVec::from_slice(inputs))
+    }
 }
 
 /// The few primitives that transforms and planner know by kind.
@@ -412,6 +455,8 @@ pub trait Op: Debug + Send + Sync {
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>>;
     /// Inputs and outputs that share memory.
     fn in_place(&self) -> &'static [(usize, usize)];
+    /// How rows belong together.
+    fn rows(&self, inputs: &[Spec]) -> Rows;
 }
 
 impl<K: Kernel> Op for K {
@@ -445,6 +490,9 @@ impl<K: Kernel> Op for K {
     }
     fn in_place(&self) -> &'static [(usize, usize)] {
         Kernel::in_place(self)
+    }
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        Kernel::rows(self, inputs)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use crate::device::Device;
+use smallvec::SmallVec;
+
+use crate::device::{Device, EngineKind};
 use crate::dtype::{DType, Element};
 use crate::engine::Buffer;
 use crate::error::{Error, Result};
@@ -31,13 +33,29 @@ pub(crate) struct Node {
     pub(crate) device: Device,
     pub(crate) at: &'static Location<'static>,
     state: Mutex<State>,
+    /// Nodes that were recorded on this one; those that nobody holds any more are swept out as the list grows.
+    readers: Mutex<Vec<Weak<Node>>>,
 }
 
 impl Node {
     fn new(specs: Vec<Spec>, device: Device, at: &'static Location<'static>, state: State) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Arc::new(Node { id, specs, device, at, state: Mutex::new(state) })
+        Arc::new(Node { id, specs, device, at, state: Mutex::new(state), readers: Mutex::default() })
+    }
+
+    /// Nodes recorded on this one that somebody still holds.
+    pub(crate) fn readers(&self) -> Vec<Arc<Node>> {
+        let readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        readers.iter().filter_map(Weak::upgrade).collect()
+    }
+
+    fn add_reader(&self, reader: &Arc<Node>) {
+        let mut readers = self.readers.lock().unwrap_or_else(PoisonError::into_inner);
+        if readers.len() == readers.capacity() {
+            readers.retain(|r| r.strong_count() > 0);
+        }
+        readers.push(Arc::downgrade(reader));
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -49,8 +67,8 @@ impl Drop for Node {
     /// Iterative: a chain of a million nodes must not exhaust the stack.
     fn drop(&mut self) {
         let mut stack = take_inputs(&mut self.state);
-        while let Some(mut tensor) = stack.pop() {
-            if let Some(node) = Arc::get_mut(&mut tensor.node) {
+        while let Some(tensor) = stack.pop() {
+            if let Some(mut node) = Arc::into_inner(tensor.node) {
                 stack.append(&mut take_inputs(&mut node.state));
             }
         }
@@ -173,7 +191,9 @@ impl Tensor {
         at: &'static Location<'static>,
     ) -> Vec<Tensor> {
         let n = specs.len();
+        let sources: SmallVec<[Arc<Node>; 4]> = inputs.iter().map(|t| t.node.clone()).collect();
         let node = Node::new(specs, device.clone(), at, State::Pending { op, inputs });
+        sources.iter().for_each(|s| s.add_reader(&node));
         (0..n).map(|out| Tensor { node: node.clone(), out }).collect()
     }
 
@@ -251,6 +271,23 @@ impl Tensor {
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.require_readable(T::DTYPE)?;
         Ok(decode(&eval::read(self)?.wait()?.swap_remove(0), self.numel()))
+    }
+
+    /// Shows the elements to `f`, row-major: without a copy where the device's memory is the host's. `f` must not wait for
+    /// work that writes this tensor.
+    pub fn with_data<T: Element, R>(&self, f: impl FnOnce(&[T]) -> R) -> Result<R> {
+        self.require_readable(T::DTYPE)?;
+        let n = self.numel();
+        if self.device().kind() == EngineKind::Cpu {
+            eval::realize(&[self])?;
+            let buffer = self.buffer().ok_or(Error::Tracing { op: "with_data" })?;
+            let (mut f, mut shown) = (Some(f), None);
+            self.device().0.engine.look(&buffer, self.spec().bytes(), &mut |bytes| {
+                shown = f.take().map(|f| f(bytemuck::cast_slice(bytes)));
+            })?;
+            return shown.ok_or_else(|| Error::internal("with_data", "nothing was shown"));
+        }
+        Ok(f(&decode(&eval::read(self)?.wait()?.swap_remove(0), n)))
     }
 
     /// As [`Tensor::to_vec`], without blocking: the work is submitted at once, the future completes when it is done.

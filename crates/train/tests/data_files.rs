@@ -4,7 +4,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use acclimate_train::data::{DataError, Images, Table, cifar, idx};
+use acclimate_train::data::{DataError, Images, Table, cifar, gtsrb, idx};
 use flate2::{Compression, write::GzEncoder};
 
 fn data(name: &str) -> PathBuf {
@@ -170,6 +170,44 @@ fn cifar_parts_are_what_they_say() {
     for (name, counts) in expected {
         match folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists()) {
             Some(path) => assert_eq!(class_counts(&cifar::cifar10(path).unwrap()), counts),
+            None => println!("skipped: no {name} (set ACCLIMATE_DATA to its folder)"),
+        }
+    }
+}
+
+#[test]
+fn sign_files_are_read_and_lying_ones_refused() {
+    let files = Files::new();
+    let bytes: Vec<u8> = [42, 0, 0, 0, 0, 42].into_iter().flat_map(record).collect();
+    let signs = gtsrb::read(files.put("signs.bin.gz", &gzip(&bytes))).unwrap();
+    assert_eq!((signs.labels(), signs.n_classes()), (&[42, 0, 0, 0, 0, 42][..], 43));
+    assert_eq!(gtsrb::CLASSES.len(), 43);
+    let (first, second) = gtsrb::split(&signs, 0.5).unwrap();
+    assert_eq!((first.labels(), second.labels()), (&[0, 0, 42, 42][..], &[0, 0][..]));
+    assert!(matches!(gtsrb::split(&signs, f64::NAN), Err(DataError::Argument { .. })));
+    for cut in [1, 3072, 3074, 7000] {
+        let error = gtsrb::read(files.put("cut.bin", &bytes[..cut])).unwrap_err();
+        let whole = 3073 * cut.div_ceil(3073) as u64;
+        assert!(matches!(error, DataError::Truncated { expected_bytes, .. } if expected_bytes == whole), "{error}");
+    }
+    let packed = gzip(&bytes);
+    assert!(gtsrb::read(files.put("cut.bin.gz", &packed[..packed.len() - 9])).unwrap_err().is_truncated());
+    let error = gtsrb::read(files.put("label.bin", &record(43))).unwrap_err();
+    assert!(matches!(error, DataError::Label { found: 43, n_classes: 43, .. }), "{error}");
+}
+
+#[test]
+fn the_real_signs_are_what_they_say() {
+    let folder = std::env::var_os("ACCLIMATE_DATA").map(PathBuf::from);
+    for (name, n, fewest, most) in
+        [("gtsrb32_train_2perTrack.bin.gz", 2613, 14, 150), ("gtsrb32_test_every5th.bin.gz", 2526, 12, 159)]
+    {
+        match folder.as_ref().map(|folder| folder.join(name)).filter(|path| path.exists()) {
+            Some(path) => {
+                let counts = class_counts(&gtsrb::read(path).unwrap());
+                assert_eq!(counts.iter().sum::<usize>(), n);
+                assert_eq!((counts.iter().min(), counts.iter().max()), (Some(&fewest), Some(&most)));
+            }
             None => println!("skipped: no {name} (set ACCLIMATE_DATA to its folder)"),
         }
     }

@@ -3,29 +3,34 @@
 
 use std::sync::Arc;
 
+use acclimate_kernels::concat;
 use acclimate_kernels::random::Key;
-use acclimate_kernels::{TensorOps, concat};
-use acclimate_tensor::{DType, Tensor, grad};
-use acclimate_train::optim::{State, StepCx};
-use acclimate_train::{Layer, Params, Pass, loss};
+use acclimate_tensor::{DType, Tensor};
+use acclimate_train::{Layer, Params, Statistics};
 
-use super::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Window};
+use super::guard::Chosen;
+use super::look::{Look, Seen};
+use super::objective::Evidence;
+use super::state::Carried;
+use super::step::Resets;
+use super::{Adaptation, Answer, Guard, Moves, Output, Prepare, answer};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::sensor;
 use crate::source::SourceStatistics;
 
-/// Facts of a window, in this order, before the squared norms of the overlay's entries.
-pub(crate) const FACTS: usize = 6;
+/// Facts of a window, in this order, before the squared norms of the overlay's entries: the objective before and after;
+/// whether all was finite, the objective fell, and the input unusual; its score; rows kept; whether the running loss was
+/// too low and that loss; whether a reset was due.
+pub(crate) const FACTS: usize = 10;
 
 /// What one window gave.
 pub(crate) struct Outcome {
-    /// Answer's logits of each row, then the frozen model's, then the facts: one flat vector, one read.
+    /// Answer's logits of each row, then the frozen model's, then the facts, then what filters said of each row: one flat
+    /// vector, one read.
     pub report: Tensor,
-    /// The overlay after the window.
-    pub delta: Tensor,
-    /// The optimizer's state after the window.
-    pub state: State,
+    /// The state after the window.
+    pub state: Carried,
     /// The image as the network saw it, if the sensor moves and the change was accepted; else as it came.
     pub image: Option<Tensor>,
 }
@@ -39,152 +44,145 @@ pub(crate) struct Driver {
     pub source: Option<SourceStatistics>,
 }
 
-/// A forward pass over the rows of a window.
-struct Seen {
-    logits: Tensor,
-    /// Score of each row under the source statistics, if they are needed.
-    score: Option<Tensor>,
-}
-
 impl Driver {
-    /// Adapts to one window. x: [c, h, w], or [b, c, h, w] for a batch; delta: [len of the overlay] (at least one
-    /// element); key: the input's own.
-    pub fn adapt(&self, x: &Tensor, key: &Key, delta: &Tensor, state: State) -> Result<Outcome, Error> {
+    /// Adapts to one window. x: [c, h, w], or [b, c, h, w] for a batch; key: the input's own.
+    pub fn adapt(&self, x: &Tensor, key: &Key, state: Carried) -> Result<Outcome, Error> {
         let m = &self.method;
         let batch = !m.is_per_input();
         let inputs = if batch { x.clone() } else { x.unsqueeze(0)? };
-        let frozen = self.forward(&self.params, &inputs, acclimate_train::Statistics::Source)?;
-        let score = frozen.score.clone();
+        let frozen = self.forward(&self.params, &inputs, Statistics::Source)?;
         let prepared = self.prepared(x, batch)?;
-        let rows = match &m.window {
-            Window::Views(views) => views.of(&prepared, key)?,
-            _ if batch => prepared.clone(),
-            _ => prepared.unsqueeze(0)?,
-        };
+        let (sight, mut now) = self.sight(&prepared, key, &state)?;
         // Steps. The first objective is that of Δ as it was.
-        let (mut theta, mut state_now) = (delta.clone(), state.clone());
-        let mut first: Option<(Tensor, Tensor)> = None; // objective, logits
-        for step in 0..m.steps {
-            let seen = self.moved(&theta, &rows)?;
-            let objective = self.objective(&seen, &theta)?;
-            first.get_or_insert_with(|| (objective.clone(), seen.logits.clone()));
-            let Some(optimizer) = &m.step else { break };
-            let gradient = grad(&objective, theta.clone())?;
-            let rate = Tensor::full(x.device(), &[1], optimizer.rate(step as u64))?;
-            (theta, state_now) = optimizer.step(theta, &gradient, state_now, &StepCx::new(&rate))?;
-            theta = self.trusted(theta)?;
+        let mut first = None;
+        let mut resets = Resets::default();
+        for number in 0..m.steps {
+            let stepped = self.step(number, &sight, &now)?;
+            now = stepped.state;
+            resets = stepped.resets;
+            first.get_or_insert((stepped.objective, stepped.seen, stepped.chosen, stepped.kept));
         }
         // Where nobody looks at the objective after the step, no second forward pass is made.
         let checks = m.guards.contains(&Guard::LossMustFall);
-        let last = match &first {
-            Some((objective, logits)) if m.answer == Answer::BeforeStep && !checks => {
-                (objective.clone(), logits.clone())
-            }
+        let second = match &first {
+            Some(_) if matches!(m.answer, Answer::BeforeStep | Answer::Teacher) && !checks => None,
             _ => {
-                let seen = self.moved(&theta, &rows)?;
-                (self.objective(&seen, &theta)?, seen.logits)
+                let how = if first.is_some() { Look::Again } else { Look::First };
+                let seen = self.look(&now, now.delta(), &sight.rows, how)?;
+                if first.is_none() {
+                    now = self.with_running(now, &seen);
+                }
+                let nothing = Chosen::all(&state);
+                let chosen = first.as_ref().map_or(&nothing, |f| &f.2);
+                let view = self.view(&now, now.delta(), &sight)?;
+                let evidence = self.evidence(&seen, view.as_ref(), &sight, now.delta());
+                Some((self.penalized(&evidence, chosen)?, seen))
             }
         };
-        let (loss_before, before_logits) = first.unwrap_or_else(|| last.clone());
-        let logits = match m.answer {
-            Answer::BeforeStep => before_logits,
-            Answer::AfterStep if batch => last.1.clone(),
-            Answer::AfterStep => last.1.narrow(0, 0, 1)?,
-            Answer::MeanOfViews => mean_log_probability(&last.1)?,
+        let (after, last) = match (&second, &first) {
+            (Some((objective, seen)), _) => (objective, seen),
+            (None, Some((objective, seen, ..))) => (objective, seen),
+            (None, None) => return Err(Error::Empty { what: "the forward passes of this method" }),
         };
-        let finite = all_finite(&[&logits, &last.0, &theta])?;
-        let fell = if checks { last.0.lt(&loss_before)? } else { finite.clone() };
+        let (before, earliest) = first.as_ref().map_or((after, last), |(objective, seen, ..)| (objective, seen));
+        let answering = if m.answer == Answer::BeforeStep { earliest } else { last };
+        let mut logits = match m.answer {
+            Answer::BeforeStep if sight.bank.is_some() => {
+                sight.answer.clone().ok_or(Error::Empty { what: "the answers of this batch" })?
+            }
+            Answer::BeforeStep => earliest.logits.clone(),
+            Answer::AfterStep if batch => last.logits.clone(),
+            Answer::AfterStep => last.logits.narrow(0, 0, 1)?,
+            Answer::MeanOfViews => answer::mean_log_probability(&last.logits)?,
+            Answer::Teacher => sight.answer.clone().ok_or(Error::Empty { what: "the teacher's answers" })?,
+        };
+        (now, logits) = self.put_out(now, logits, answering)?;
+        let delta = now.delta().clone();
+        let finite = all_finite(&[&logits, after, &delta])?;
+        let kept = first.as_ref().and_then(|f| f.3.clone());
+        let fell = match &kept {
+            _ if !checks => finite.clone(),
+            // Where nothing was kept there was no step that could be wrong.
+            Some(kept) => after.lt(before)?.or(&kept.eq(&kept.zeros_like()?)?)?,
+            None => after.lt(before)?,
+        };
         // A gate asks for one score; only per-input windows have one.
-        let (unusual, score) = match (m.gate(), score) {
+        let (unusual, score) = match (m.gate(), frozen.score) {
             (Some(limit), Some(score)) if !batch => {
                 let score = score.reshape(&[])?;
                 (score.le(&score.full_like(limit)?)?.not()?, score)
             }
-            _ => (finite.clone(), loss_before.zeros_like()?),
+            _ => (finite.clone(), before.zeros_like()?),
         };
         let accept = finite.and(&fell)?.and(&unusual)?;
-        let answer = accept.broadcast_to(logits.shape())?.select(&logits, &frozen.logits)?;
-        let kept = finite.and(&fell)?;
-        let delta_after = kept.broadcast_to(theta.shape())?.select(&theta, delta)?;
-        let state_after = held(&kept, state_now, &state)?;
+        let given = accept.broadcast_to(logits.shape())?.select(&logits, &frozen.logits)?;
+        let state_after = now.or_old(&finite.and(&fell)?, &state)?;
         let flag = |t: &Tensor| t.cast(DType::F32)?.reshape(&[1]);
         let number = |t: &Tensor| t.reshape(&[1]);
+        let none = number(&before.zeros_like()?)?;
+        let kept = match &kept {
+            Some(kept) => number(kept)?,
+            None => none.full_like(sight.rows.dims()[0] as f32)?,
+        };
+        let (low, mean) = match &resets.low {
+            Some((low, mean)) => (flag(low)?, mean.clone()),
+            None => (none.clone(), none.clone()),
+        };
+        let due = resets.due.as_ref().map_or(Ok(none), flag)?;
+        let flat = |t: &Tensor| t.reshape(&[t.numel()]);
         let mut parts = vec![
-            answer.reshape(&[answer.numel()])?,
-            frozen.logits.reshape(&[frozen.logits.numel()])?,
-            number(&loss_before)?,
-            number(&last.0)?,
+            flat(&given)?,
+            flat(&frozen.logits)?,
+            number(before)?,
+            number(after)?,
             flag(&finite)?,
             flag(&fell)?,
             flag(&unusual)?,
             number(&score)?,
+            kept,
+            low,
+            mean,
+            due,
         ];
         if !self.overlay.is_empty() {
-            parts.push(self.overlay.square_norms(&theta)?);
+            parts.push(self.overlay.square_norms(&delta)?);
+        }
+        // What filters said, where the window's rows are the answers.
+        let verdicts = first.as_ref().and_then(|f| f.2.verdicts.as_ref());
+        if let Some(verdicts) = verdicts.filter(|_| m.judges_answers()) {
+            parts.push(flat(verdicts)?);
         }
         let report = concat(&parts.iter().collect::<Vec<_>>(), 0)?;
         let image = match m.moves {
             Moves::Sensor => {
-                let corrected = sensor::correct(&prepared, &theta)?;
+                let corrected = sensor::correct(&prepared, &delta)?;
                 Some(accept.broadcast_to(x.shape())?.select(&corrected, x)?)
             }
             _ => None,
         };
-        Ok(Outcome { report, delta: delta_after, state: state_after, image })
+        Ok(Outcome { report, state: state_after, image })
     }
 
-    fn forward(&self, params: &Params, rows: &Tensor, statistics: acclimate_train::Statistics) -> Result<Seen, Error> {
-        let mut pass = Pass::infer().with_statistics(statistics);
-        let score = self.source.as_ref().filter(|_| self.method.needs_source_statistics());
-        if score.is_some() {
-            pass = pass.with_taps();
-        }
-        let logits = self.model.apply(params, rows, &mut pass)?;
-        let score = score.map(|s| s.score(&pass.take_taps())).transpose()?;
-        Ok(Seen { logits, score })
-    }
-
-    /// The forward pass under Δ.
-    fn moved(&self, delta: &Tensor, rows: &Tensor) -> Result<Seen, Error> {
-        let statistics = self.method.statistics;
-        match self.method.moves {
-            Moves::Nothing => self.forward(&self.params, rows, statistics),
-            Moves::Sensor => {
-                let dims = rows.dims().to_vec();
-                // The rows of a window are views of one image and share its correction.
-                let mut corrected = Vec::with_capacity(dims[0]);
-                for i in 0..dims[0] {
-                    corrected.push(sensor::correct(&rows.narrow(0, i, 1)?.squeeze(0)?, delta)?);
-                }
-                let rows = acclimate_kernels::stack(&corrected.iter().collect::<Vec<_>>(), 0)?;
-                self.forward(&self.params, &rows, statistics)
-            }
-            _ => self.forward(&self.overlay.applied(&self.params, delta)?, rows, statistics),
-        }
-    }
-
-    /// The objective of a window: a scalar.
-    fn objective(&self, seen: &Seen, delta: &Tensor) -> Result<Tensor, Error> {
-        Ok(match self.method.objective {
-            Objective::None => seen.logits.sum(&[])?.zeros_like()?,
-            Objective::Entropy => loss::entropy(&seen.logits)?.mean(&[])?,
-            Objective::MarginalEntropy => loss::marginal_entropy(&seen.logits)?,
-            Objective::FeatureLikelihood { .. } => self.scores(seen)?.mean(&[])?.add(&self.prior(delta)?)?,
-        })
-    }
-
-    fn prior(&self, delta: &Tensor) -> Result<Tensor, Error> {
-        let Objective::FeatureLikelihood { prior, .. } = self.method.objective else {
-            return Ok(delta.sum(&[])?.zeros_like()?);
+    /// Logits of a batch [n, c, h, w] without a step: under the state as it is for methods that carry one, of the frozen
+    /// model for methods that start from it with every input.
+    pub fn unadapted(&self, x: &Tensor, state: &Carried) -> Result<Tensor, Error> {
+        let seen = match self.method.is_per_input() {
+            true => self.forward(&self.params, x, Statistics::Source)?,
+            false => self.look(state, state.delta(), &self.prepared(x, true)?, Look::First)?,
         };
-        Ok(delta.square()?.sum(&[])?.mul_scalar(prior)?)
+        Ok(seen.logits)
     }
 
-    /// Feature score plus weighted entropy of each row: [n].
-    fn scores(&self, seen: &Seen) -> Result<Tensor, Error> {
-        let score = seen.score.as_ref().ok_or(Error::Empty { what: "the source statistics of this session" })?;
-        let Objective::FeatureLikelihood { entropy, .. } = self.method.objective else { return Ok(score.clone()) };
-        Ok(score.add(&loss::entropy(&seen.logits)?.mul_scalar(entropy)?)?)
+    /// The answer after the method's correction of outputs, and the state with what that remembers.
+    fn put_out(&self, state: Carried, logits: Tensor, from: &Seen) -> Result<(Carried, Tensor), Error> {
+        let features = || from.features.as_ref().ok_or(Error::Empty { what: "the linear layers of this model" });
+        Ok(match &self.method.output {
+            Output::AsIs => (state, logits),
+            Output::Temperature(t) => (state, answer::tempered(&logits, *t)?),
+            Output::PriorCorrected => (state, answer::prior_corrected(&logits)?),
+            Output::Lame(lame) => (state, lame.of(&logits, features()?)?),
+            Output::Prototypes(p) => p.answer(state, features()?, &logits)?,
+        })
     }
 
     /// The image that adaptation starts from.
@@ -196,11 +194,18 @@ impl Driver {
             Prepare::BestCandidate => {
                 let all = sensor::candidates(x)?;
                 let seen = self.forward(&self.params, &all, self.method.statistics)?;
-                let scores = self.scores(&seen)?;
-                let n = all.dims()[0];
-                let best = scores.argmin(0)?.reshape(&[1])?;
+                let nowhere = Tensor::zeros(x.device(), &[1])?;
+                let evidence = Evidence {
+                    logits: &seen.logits,
+                    score: seen.score.as_ref(),
+                    view: None,
+                    teacher: None,
+                    delta: &nowhere,
+                };
+                let best = acclimate_kernels::TensorOps::argmin(&self.method.objective.scores(&evidence)?, 0)?;
+                let best = best.reshape(&[1])?;
                 let mut chosen = x.clone();
-                for i in 1..n {
+                for i in 1..all.dims()[0] {
                     let hit = best.eq(&Tensor::full_u32(x.device(), &[1], u32::try_from(i).unwrap_or(0))?)?;
                     let candidate = all.narrow(0, i, 1)?.squeeze(0)?;
                     chosen = hit.reshape(&[1, 1, 1])?.broadcast_to(x.shape())?.select(&candidate, &chosen)?;
@@ -212,7 +217,7 @@ impl Driver {
     }
 
     /// Δ scaled back into the trust region.
-    fn trusted(&self, delta: Tensor) -> Result<Tensor, Error> {
+    pub(super) fn trusted(&self, delta: Tensor) -> Result<Tensor, Error> {
         let mut delta = delta;
         for guard in &self.method.guards {
             if let Guard::TrustRegion(radius) = guard {
@@ -224,23 +229,6 @@ impl Driver {
         }
         Ok(delta)
     }
-}
-
-/// New state where `keep`, else the old.
-fn held(keep: &Tensor, new: State, old: &State) -> Result<State, Error> {
-    let mut state = State::new();
-    for ((name, new), (_, old)) in new.iter().zip(old.iter()) {
-        state = state.with(name, keep.broadcast_to(new.shape())?.select(new, old)?);
-    }
-    Ok(state)
-}
-
-/// ln of the mean probability over rows: [k, c] → [1, c].
-fn mean_log_probability(logits: &Tensor) -> Result<Tensor, Error> {
-    let n = logits.dims()[0] as f32;
-    let l = logits.log_softmax(1)?;
-    let c = l.dims()[1];
-    Ok(l.logsumexp(0)?.add_scalar(-n.ln())?.reshape(&[1, c])?)
 }
 
 /// Whether every element of every tensor is finite: a bool scalar.

@@ -1,6 +1,6 @@
 //! The ladder of a method: the method itself, then ever less of it, down to the frozen model.
 
-use crate::adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
+use crate::adapt::{Adaptation, Answer, Guard, Objective, Prepare, Reset, Window};
 
 /// How often views, and then steps, are halved before they are given up.
 const HALVINGS: usize = 2;
@@ -20,7 +20,9 @@ pub fn rungs(method: &Adaptation) -> Vec<(String, Adaptation)> {
             rungs.push((format!("fewer views ({count})"), less.clone()));
         }
     }
-    for steps in halved(method.steps, 1) {
+    // A search keeps a population for its number of steps.
+    let steps = if method.search.is_some() { 0 } else { method.steps };
+    for steps in halved(steps, 1) {
         less.steps = steps;
         rungs.push((format!("fewer steps ({steps})"), less.clone()));
     }
@@ -30,6 +32,8 @@ pub fn rungs(method: &Adaptation) -> Vec<(String, Adaptation)> {
     if !is_frozen(method) {
         rungs.push(("frozen".to_owned(), frozen(method)));
     }
+    // What contradicts itself with less of it is no rung.
+    rungs.retain(|(_, rung)| rung.validate().is_ok());
     rungs
 }
 
@@ -45,8 +49,8 @@ fn without_step(method: &Adaptation) -> Option<(String, Adaptation)> {
     }
     let mut rung = method.clone();
     rung.steps = 0;
-    // Without a step no objective can fall, and no sample needs a filter.
-    rung.guards.retain(|guard| matches!(guard, Guard::Unusual(_)));
+    // Without a step no objective can fall. What other guards remember is passed through.
+    rung.guards.retain(|guard| !matches!(guard, Guard::LossMustFall));
     if !method.is_per_input() {
         return Some(("last adapted".to_owned(), rung));
     }
@@ -55,17 +59,14 @@ fn without_step(method: &Adaptation) -> Option<(String, Adaptation)> {
     if method.prepare != Prepare::AsIs {
         return Some(("closed form only".to_owned(), rung));
     }
-    rung.moves = Moves::Nothing;
-    rung.objective = Objective::None;
-    (method.statistics != acclimate_train::Statistics::Source).then(|| ("statistics only".to_owned(), rung))
+    let rung = Adaptation::new("statistics", Objective::None).statistics(method.statistics).output(method.output);
+    (!is_frozen(&rung)).then(|| ("statistics only".to_owned(), rung))
 }
 
+/// Whether a method does what the frozen model does, whatever its name.
 fn is_frozen(method: &Adaptation) -> bool {
-    method.moves == Moves::Nothing
-        && method.steps == 0
-        && method.prepare == Prepare::AsIs
-        && method.statistics == acclimate_train::Statistics::Source
-        && method.window == Window::ThisInput
+    let nameless = |m: &Adaptation| m.clone().named("").config();
+    nameless(method) == nameless(&crate::adapt::frozen())
 }
 
 /// The source model in the method's kind of window.

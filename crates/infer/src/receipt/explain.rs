@@ -101,6 +101,7 @@ fn why(r: &Receipt) -> String {
         Action::Accepted => "The change was accepted",
         Action::RolledBack => "The change was rolled back, and the source model's answer given",
         Action::LeftAlone => "The input was left alone",
+        Action::Reset => "The answer was given and everything carried was then reset to the source",
         Action::Frozen => "The source model answered as it is",
     };
     write!(text, "{verdict}, because {}.", r.facts.verdict.reason).ok();
@@ -185,6 +186,30 @@ impl fmt::Display for Reason {
                 number(*cosine),
                 number(*limit)
             ),
+            Self::TooUnsure { confidence, limit } => {
+                write!(f, "its likeliest class has {}, below the limit of {}", percent(*confidence), percent(*limit))
+            }
+            Self::NotByShape { drop, limit } => write!(
+                f,
+                "its answer hardly rests on the arrangement of its parts (shuffling them costs {} of probability, limit {})",
+                number(*drop),
+                number(*limit)
+            ),
+            Self::NotDiverse { diversity, limit } => write!(
+                f,
+                "its prediction is too near the running mean (diversity {}, the batch's mean {})",
+                number(*diversity),
+                number(*limit)
+            ),
+            Self::PassedFilters => f.write_str("it passed every filter"),
+            Self::NothingKept => f.write_str("no row of its window passed the filters"),
+            Self::LossTooLow { mean, limit } => write!(
+                f,
+                "the running mean of the objective, {}, fell below {}, as in a collapse",
+                number(*mean),
+                number(*limit)
+            ),
+            Self::UpdatesDone { updates } => write!(f, "the method resets after {updates} updates"),
             Self::AlreadyOrdinary { score, threshold } => write!(
                 f,
                 "it looks like the images the model was trained on (unusualness {}, threshold {})",

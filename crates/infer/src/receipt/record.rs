@@ -251,8 +251,10 @@ pub enum Action {
     Accepted,
     /// The change was computed and undone: the answer is the source model's.
     RolledBack,
-    /// A gate or filter left the input alone: no change was computed.
+    /// A gate or filter left the input alone: no change was computed from it.
     LeftAlone,
+    /// The answer was given, and then everything that was carried went back to its initial values.
+    Reset,
     /// The method, or the rung of the budget, moves nothing.
     Frozen,
 }
@@ -324,6 +326,51 @@ pub enum Reason {
         /// The filter's limit.
         #[serde(with = "exact")]
         limit: f32,
+    },
+    /// The likeliest class was not likely enough to learn from.
+    TooUnsure {
+        /// Its probability.
+        #[serde(with = "exact")]
+        confidence: f32,
+        /// The filter's limit.
+        #[serde(with = "exact")]
+        limit: f32,
+    },
+    /// The answer does not rest on the arrangement of the image's parts.
+    NotByShape {
+        /// What the class lost in probability when patches were shuffled.
+        #[serde(with = "exact")]
+        drop: f32,
+        /// The filter's limit.
+        #[serde(with = "exact")]
+        limit: f32,
+    },
+    /// The prediction is too near the running mean prediction.
+    NotDiverse {
+        /// 1 − cosine with the mean, scaled to 0..1 over the batch.
+        #[serde(with = "exact")]
+        diversity: f32,
+        /// The batch's mean of it.
+        #[serde(with = "exact")]
+        limit: f32,
+    },
+    /// The input passed every filter.
+    PassedFilters,
+    /// No row of the window passed the filters.
+    NothingKept,
+    /// The running mean of the objective fell so low that a collapse is likely.
+    LossTooLow {
+        /// The running mean.
+        #[serde(with = "exact")]
+        mean: f32,
+        /// Nats.
+        #[serde(with = "exact")]
+        limit: f32,
+    },
+    /// The method resets after so many updates.
+    UpdatesDone {
+        /// The number.
+        updates: u32,
     },
     /// The input looks like the source's: nothing to correct.
     AlreadyOrdinary {
@@ -400,6 +447,7 @@ impl fmt::Display for Action {
             Self::Accepted => "accepted",
             Self::RolledBack => "rolled back",
             Self::LeftAlone => "left alone",
+            Self::Reset => "reset",
             Self::Frozen => "frozen",
         })
     }

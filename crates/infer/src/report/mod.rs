@@ -90,6 +90,15 @@ impl Report {
         self.push(&table::facts(pairs))
     }
 
+    /// Any table: names of the columns, and the cells of each row, of which the first names the row.
+    pub fn table(
+        &mut self,
+        head: &[&str],
+        rows: impl IntoIterator<Item = impl IntoIterator<Item = String>>,
+    ) -> &mut Self {
+        self.push(&table::plain(head, rows))
+    }
+
     /// How each method did on each shift, with the best of each shift marked.
     pub fn results(&mut self, rows: &[ResultRow]) -> &mut Self {
         self.push(&table::results(rows))

@@ -65,6 +65,24 @@ pub(super) fn facts<K: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item 
     format!("<div class=\"scroll\"><table class=\"facts\"><tbody>{rows}</tbody></table></div>")
 }
 
+/// A table with a head; the first column names the row.
+pub(super) fn plain(head: &[&str], rows: impl IntoIterator<Item = impl IntoIterator<Item = String>>) -> String {
+    let head: String = head.iter().map(|name| format!("<th scope=\"col\">{}</th>", escape(name))).collect();
+    let body: String = rows
+        .into_iter()
+        .map(|row| {
+            let cells = row.into_iter().enumerate().map(|(i, cell)| match i {
+                0 => format!("<th scope=\"row\">{}</th>", escape(&cell)),
+                _ => format!("<td>{}</td>", escape(&cell)),
+            });
+            format!("<tr>{}</tr>", cells.collect::<String>())
+        })
+        .collect();
+    format!(
+        "<div class=\"scroll\"><table class=\"results\"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+}
+
 pub(super) fn results(rows: &[ResultRow]) -> String {
     let seeds = distinct(rows.iter().map(|row| row.seed)).len();
     let groups = distinct(rows.iter().map(|row| (row.shift.as_str(), row.severity, row.seed)));

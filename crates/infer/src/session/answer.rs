@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use acclimate_tensor::{Reading, Tensor};
 
-use super::carried::Carried;
 use super::program::Program;
 use super::{Answered, Mode, Session};
 use crate::adapt::Reset;
@@ -87,6 +86,20 @@ impl Session {
             self.take_in(&mut call, images, part, values)?;
         }
         self.close(call, images)
+    }
+
+    /// Logits of the model as it stands, without adapting to these images: what a stream that does not wait gets from a
+    /// method that is busy. The images count as seen; no receipt is written.
+    pub(crate) fn answer_unadapted(&mut self, images: &[f32], dims: [usize; 3]) -> Result<Vec<Vec<f32>>, Error> {
+        let [c, h, w] = dims;
+        let n = images.len() / (c * h * w).max(1);
+        let x = Tensor::from_slice(&self.device, images, &[n, c, h, w])?;
+        let driver = &self.ladder.full().driver;
+        let state = self.carried.clone().map_or_else(|| driver.fresh(dims), Ok)?;
+        let logits = driver.unadapted(&x, &state)?;
+        self.index += n as u64;
+        let classes = logits.numel() / n.max(1);
+        Ok(logits.to_vec::<f32>()?.chunks(classes.max(1)).map(<[f32]>::to_vec).collect())
     }
 
     fn open(&mut self, images: &[f32], dims: [usize; 3], allowed: Option<Duration>) -> Result<Call, Error> {
@@ -177,17 +190,17 @@ impl Session {
                 inputs = ids.len();
                 let x = Tensor::from_slice(&self.device, images, &[inputs, c, h, w])?;
                 let key = self.key(ids.first().copied().unwrap_or(0))?;
-                let Carried { delta, state } = match &self.carried {
+                let carried = match &self.carried {
                     Some(carried) => carried.clone(),
-                    None => Carried::fresh(&self.ladder.full().driver)?,
+                    None => self.ladder.full().driver.fresh(dims)?,
                 };
                 // Whatever is wrong with the input shows while it is traced, before the state is handed over.
-                step.warm((x.clone(), key.clone(), delta.clone(), state.clone()))?;
+                step.warm((x.clone(), key.clone(), carried.clone()))?;
                 // From here on the step is the only owner, so that the state is updated in place.
                 self.carried = None;
-                match step.call_begin::<f32>((x, key, delta, state)) {
-                    Ok(((_, delta, state), reading)) => {
-                        self.carried = Some(Carried { delta, state });
+                match step.call_begin::<f32>((x, key, carried)) {
+                    Ok(((_, carried), reading)) => {
+                        (self.carried, self.lost) = (Some(carried), false);
                         self.since_reset += inputs as u64;
                         reading
                     }
@@ -198,6 +211,7 @@ impl Session {
                 }
             }
         };
+        self.dims = Some(dims);
         let planned = self.device.stats().plans_built != plans;
         Ok(Begun { level, inputs, planned, since, reading })
     }
@@ -215,7 +229,6 @@ impl Session {
             Err(error) => {
                 let error = Error::from(error);
                 if !self.method().is_per_input() {
-                    self.carried = None;
                     self.lose_state(&error);
                 }
                 return Err(error);
@@ -304,10 +317,10 @@ impl Session {
         rung: receipt::Rung,
     ) -> Receipt {
         let method = self.method();
-        let scope = match (method.is_per_input(), method.steps) {
+        let scope = match (method.is_per_input(), method.carries_state()) {
             (true, _) => Scope::Input,
-            (false, 0) => Scope::Batch,
-            (false, _) => Scope::Stream,
+            (false, false) => Scope::Batch,
+            (false, true) => Scope::Stream,
         };
         Receipt {
             index,
@@ -333,9 +346,9 @@ impl Session {
         .sealed()
     }
 
-    /// The state went down with the device or its memory.
+    /// The state went down with the device or its memory. A mirror of it stays.
     fn lose_state(&mut self, error: &Error) {
-        self.clear();
+        (self.carried, self.since_reset, self.lost) = (None, 0, true);
         self.events.push(Event::StateLost { why: error.to_string() });
     }
 }

@@ -1,66 +1,11 @@
-//! What a batch method carries from batch to batch: the one seam between the session and the driver's state.
+//! What a batch method carries, on the host: how it is saved, moved and brought back.
 
-use acclimate_tensor::{Device, Tensor};
-use acclimate_train::optim::State;
+use acclimate_tensor::Tensor;
 
+use crate::adapt::Carried;
 use crate::adapt::driver::Driver;
 use crate::error::Error;
 use crate::receipt::Digest;
-
-/// Everything that an adaptation carries on. Whatever a reset must clear and a snapshot must keep is in here.
-#[derive(Clone)]
-pub(crate) struct Carried {
-    /// The overlay Δ.
-    pub delta: Tensor,
-    /// What the optimizer remembers.
-    pub state: State,
-}
-
-impl Carried {
-    /// The overlay of zeros and the optimizer's first state, with memory of their own.
-    pub fn fresh(driver: &Driver) -> Result<Self, Error> {
-        let len = driver.overlay.len().max(1);
-        let delta = Tensor::from_slice(driver.params.device(), &vec![0f32; len], &[len])?;
-        let state = match &driver.method.step {
-            Some(optimizer) => optimizer.init(&delta)?,
-            None => State::new(),
-        };
-        Ok(Carried { delta, state })
-    }
-
-    /// The values on the host.
-    pub fn to_host(&self) -> Result<HostState, Error> {
-        let tensors = std::iter::once(("delta", &self.delta)).chain(self.state.iter());
-        let read = |(name, t): (&str, &Tensor)| Ok((name.to_owned(), t.dims().to_vec(), t.to_vec::<f32>()?));
-        Ok(HostState { tensors: tensors.map(read).collect::<Result<_, Error>>()? })
-    }
-
-    /// From the host, with the names and shapes that the driver's own state has.
-    pub fn from_host(driver: &Driver, host: &HostState) -> Result<Self, Error> {
-        let like = Self::fresh(driver)?;
-        let names: Vec<(String, Vec<usize>)> = std::iter::once(("delta", &like.delta))
-            .chain(like.state.iter())
-            .map(|(name, t)| (name.to_owned(), t.dims().to_vec()))
-            .collect();
-        let found: Vec<(String, Vec<usize>)> = host.tensors.iter().map(|t| (t.0.clone(), t.1.clone())).collect();
-        if names != found {
-            let method = driver.method.name();
-            return Err(Error::size(
-                format!("state carried by `{method}`"),
-                format!("{names:?}"),
-                format!("{found:?}"),
-            ));
-        }
-        let device: &Device = driver.params.device();
-        let mut tensors = host.tensors.iter().map(|(_, dims, values)| Tensor::from_slice(device, values, dims));
-        let delta = tensors.next().transpose()?.ok_or(Error::Empty { what: "the state to restore" })?;
-        let mut state = State::new();
-        for ((name, _), tensor) in names.iter().skip(1).zip(tensors) {
-            state = state.with(name.clone(), tensor?);
-        }
-        Ok(Carried { delta, state })
-    }
-}
 
 /// A carried state on the host: names, sizes, values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -69,6 +14,22 @@ pub(crate) struct HostState {
 }
 
 impl HostState {
+    /// The values of a state.
+    pub fn of(state: &Carried) -> Result<Self, Error> {
+        let read = |(name, t): (String, &Tensor)| Ok((name, t.dims().to_vec(), t.to_vec::<f32>()?));
+        Ok(HostState { tensors: state.iter().map(read).collect::<Result<_, Error>>()? })
+    }
+
+    /// The state with these values on a driver's device, for images of these sizes. Fails where names or shapes are not
+    /// those of the driver's own state.
+    pub fn on(&self, driver: &Driver, dims: [usize; 3]) -> Result<Carried, Error> {
+        let device = driver.params.device();
+        let up = |(name, dims, values): &(String, Vec<usize>, Vec<f32>)| {
+            Ok((name.clone(), Tensor::from_slice(device, values, dims)?))
+        };
+        driver.fresh(dims)?.with_values(self.tensors.iter().map(up).collect::<Result<Vec<_>, Error>>()?)
+    }
+
     /// Hash of all names, sizes and bits.
     pub fn digest(&self) -> Digest {
         let mut text = String::new();

@@ -23,14 +23,14 @@ use acclimate_train::data::rng::Philox;
 use acclimate_train::{Layer, Params};
 use serde::{Deserialize, Serialize};
 
-use self::carried::Carried;
 use self::host::HostModel;
 use self::program::{Ladder, Program};
 pub use self::snapshot::Snapshot;
 use self::watch::Watch;
-use crate::adapt::{Adaptation, Moves};
+use crate::adapt::{Adaptation, Carried, Moves};
 use crate::budget::{Budget, Clock, Latency};
 use crate::error::Error;
+use crate::overlay::Overlay;
 use crate::receipt::{self, Digest, Event, Reason, Receipt};
 use crate::source::SourceStatistics;
 
@@ -55,7 +55,7 @@ impl Answered {
     }
 }
 
-/// A running session. Its state is the overlay and the optimizer's moments; the source model has no mutable path.
+/// A running session. Its state is one value, [`Carried`]; the source model has no mutable path.
 pub struct Session {
     ladder: Arc<Ladder>,
     device: Device,
@@ -65,6 +65,8 @@ pub struct Session {
     batch: u64,
     since_reset: u64,
     carried: Option<Carried>,
+    /// Sizes of the images answered last.
+    dims: Option<[usize; 3]>,
     log: Option<Log>,
     base: Digest,
     config: serde_json::Value,
@@ -78,6 +80,8 @@ pub struct Session {
     /// The state as it was on the host, and after how many batches it is read again.
     mirror: Option<Snapshot>,
     mirror_every: u64,
+    /// Whether the state went down with a submission and is not the one it should be.
+    lost: bool,
 }
 
 /// What judge and side sensors allow.
@@ -140,6 +144,7 @@ impl Session {
             batch: 0,
             since_reset: 0,
             carried: None,
+            dims: None,
             log: None,
             base,
             config,
@@ -150,6 +155,7 @@ impl Session {
             host,
             mirror: None,
             mirror_every: 0,
+            lost: false,
         }
     }
 
@@ -263,6 +269,31 @@ impl Session {
         Ok(self.ladder.full().driver.params.hash()?)
     }
 
+    /// What may move, and where it lies in Δ.
+    pub fn overlay(&self) -> &Overlay {
+        &self.ladder.full().driver.overlay
+    }
+
+    /// What was carried from the last batch: the overlay, the optimizer's state, what guards remember. None before the
+    /// first batch, after a reset, and for per-input methods.
+    pub fn carried(&self) -> Option<&Carried> {
+        self.carried.as_ref()
+    }
+
+    /// Goes on from a state that a session of the same method and model carried. Fails where names or shapes differ from
+    /// those of this session, if it has answered before, or from its overlay's. [`Session::restore`] takes sequence
+    /// numbers, seed and monitors over as well.
+    pub fn resume(&mut self, state: Carried) -> Result<(), Error> {
+        let named = |state: &Carried| state.iter().map(|(n, t)| (n, t.clone())).collect::<Vec<_>>();
+        if let Some(own) = &self.carried {
+            own.with_values(named(&state))?;
+        }
+        self.ladder.full().driver.check(&state)?;
+        self.carried = Some(state);
+        self.since_reset = self.since_reset.max(1);
+        Ok(())
+    }
+
     /// Back to the source model, exactly: the next answers equal a fresh session's, bit for bit.
     pub fn reset(&mut self) {
         self.clear();
@@ -276,7 +307,7 @@ impl Session {
 
     /// Everything that is carried, gone.
     fn clear(&mut self) {
-        (self.carried, self.since_reset) = (None, 0);
+        (self.carried, self.since_reset, self.mirror, self.lost) = (None, 0, None, false);
     }
 
     /// Traces and plans for batches of `n` images of [c, h, w] without answering, so that the first answer is as fast as
@@ -314,8 +345,7 @@ impl Session {
         match program {
             Program::Slots(step) => step.warm((self.zeros(dims, self.slots)?, self.keys(&[0], self.slots)?)),
             Program::Batch(step) => {
-                let Carried { delta, state } = Carried::fresh(&self.ladder.full().driver)?;
-                step.warm((self.zeros(dims, n)?, self.key(0)?, delta, state))
+                step.warm((self.zeros(dims, n)?, self.key(0)?, self.ladder.full().driver.fresh(dims)?))
             }
         }
     }
@@ -327,8 +357,7 @@ impl Session {
                 step.call_read::<f32>((self.zeros(dims, self.slots)?, self.keys(&[0], self.slots)?))?;
             }
             Program::Batch(step) => {
-                let Carried { delta, state } = Carried::fresh(&self.ladder.full().driver)?;
-                step.call_read::<f32>((self.zeros(dims, n)?, self.key(0)?, delta, state))?;
+                step.call_read::<f32>((self.zeros(dims, n)?, self.key(0)?, self.ladder.full().driver.fresh(dims)?))?;
             }
         }
         Ok(())
@@ -342,9 +371,8 @@ impl Session {
         }
         let x = Tensor::from_slice(&self.device, image, &[c, h, w])?;
         let driver = &self.ladder.full().driver;
-        let Carried { delta, state } = Carried::fresh(driver)?;
         let key = Key::from_tensor(self.key(0)?)?;
-        let seen = driver.adapt(&x, &key, &delta, state)?.image.unwrap_or(x);
+        let seen = driver.adapt(&x, &key, driver.fresh([c, h, w])?)?.image.unwrap_or(x);
         Ok(seen.to_vec()?)
     }
 

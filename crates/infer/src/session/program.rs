@@ -5,20 +5,16 @@ use std::sync::Arc;
 use acclimate_kernels::random::Key;
 use acclimate_tensor::transform::vmap::vmap_with;
 use acclimate_tensor::{Compiled, Tensor, compile};
-use acclimate_train::optim::State;
-use acclimate_train::params::Kind;
 use acclimate_train::{Layer, Params};
 
-use super::carried::Carried;
 use crate::adapt::driver::Driver;
-use crate::adapt::{Adaptation, Moves, Window};
+use crate::adapt::{Adaptation, Carried, Window};
 use crate::budget::{Work, ladder};
 use crate::error::Error;
-use crate::overlay::Overlay;
 use crate::source::SourceStatistics;
 
 type PerInput = Compiled<(Tensor, Tensor), Tensor, Error>;
-type PerBatch = Compiled<(Tensor, Tensor, Tensor, State), (Tensor, Tensor, State), Error>;
+type PerBatch = Compiled<(Tensor, Tensor, Carried), (Tensor, Carried), Error>;
 
 pub(super) enum Program {
     /// Each input with its own overlay, by `vmap`.
@@ -59,8 +55,8 @@ impl Ladder {
         source: &Option<SourceStatistics>,
     ) -> Result<Self, Error> {
         let rung = |(name, method): (String, Adaptation)| {
-            let overlay = overlay(params, &method)?;
-            let base_norms = base_norms(params, &overlay, &method)?;
+            let overlay = method.moves.overlay(params, method.name())?;
+            let base_norms = overlay.base_norms(params)?;
             let (model, params, source) = (model.clone(), params.clone(), source.clone());
             let driver = Arc::new(Driver { model, params, method, overlay, source });
             Ok(Rung { name, program: program(&driver).into(), driver, base_norms, shadow: false })
@@ -95,51 +91,17 @@ fn program(driver: &Arc<Driver>) -> Program {
         Program::Slots(compile(move |(x, keys): (Tensor, Tensor)| {
             vmap_with(
                 |(x, key): (Tensor, Tensor)| {
-                    let Carried { delta, state } = Carried::fresh(&d)?;
-                    Ok::<_, Error>(d.adapt(&x, &Key::from_tensor(key)?, &delta, state)?.report)
+                    let image: [usize; 3] =
+                        x.dims().try_into().map_err(|_| Error::size("an image", "[c, h, w]", x.shape()))?;
+                    Ok::<_, Error>(d.adapt(&x, &Key::from_tensor(key)?, d.fresh(image)?)?.report)
                 },
                 (x, keys),
             )
         }))
     } else {
-        Program::Batch(compile(move |(x, key, delta, state): (Tensor, Tensor, Tensor, State)| {
-            let o = d.adapt(&x, &Key::from_tensor(key)?, &delta, state)?;
-            Ok::<_, Error>((o.report, o.delta, o.state))
+        Program::Batch(compile(move |(x, key, carried): (Tensor, Tensor, Carried)| {
+            let o = d.adapt(&x, &Key::from_tensor(key)?, carried)?;
+            Ok::<_, Error>((o.report, o.state))
         }))
     }
-}
-
-fn overlay(params: &Params, method: &Adaptation) -> Result<Overlay, Error> {
-    let of = |kinds: &[Kind]| params.select(|_, kind| kinds.contains(&kind));
-    let paths = match &method.moves {
-        Moves::Nothing => return Ok(Overlay::default()),
-        Moves::Sensor => return Ok(Overlay::of_sensor()),
-        Moves::NormAffine => of(&[Kind::NormScale, Kind::NormShift]),
-        Moves::Bias => of(&[Kind::Bias, Kind::NormShift]),
-        Moves::All => params.select(|_, _| true),
-        Moves::Paths(paths) => paths.clone(),
-    };
-    if paths.is_empty() {
-        return Err(Error::Method {
-            method: method.name().to_owned(),
-            what: format!("{:?} selects no parameter of this model", method.moves),
-            expected: "at least one parameter to move".into(),
-        });
-    }
-    Overlay::of_params(params, &paths)
-}
-
-/// ‖θ₀‖ of each entry; 1 for the sensor, whose identity has no norm of its own.
-fn base_norms(params: &Params, overlay: &Overlay, method: &Adaptation) -> Result<Vec<f32>, Error> {
-    if method.moves == Moves::Sensor {
-        return Ok(vec![1.0; overlay.entries().len()]);
-    }
-    overlay
-        .entries()
-        .iter()
-        .map(|e| {
-            let values = params.get(&e.path)?.to_vec::<f32>()?;
-            Ok(values.iter().map(|&x| f64::from(x) * f64::from(x)).sum::<f64>().sqrt() as f32)
-        })
-        .collect()
 }

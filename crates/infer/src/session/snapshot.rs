@@ -7,10 +7,12 @@ use acclimate_train::optim::State;
 use acclimate_train::{Params, checkpoint};
 use serde::{Deserialize, Serialize};
 
-use super::carried::{Carried, HostState};
+use super::carried::HostState;
 use super::program::Ladder;
 use super::watch::Watch;
 use super::{HostModel, Mode, Session};
+use crate::adapt::Carried;
+use crate::adapt::driver::Driver;
 use crate::error::Error;
 use crate::receipt::{Digest, Event};
 
@@ -40,6 +42,8 @@ struct Head {
     events: serde_json::Value,
     /// The device it was taken on.
     device: String,
+    /// Sizes of the images it answered last.
+    dims: Option<[usize; 3]>,
     /// Whether there are tensors.
     carries: bool,
 }
@@ -63,6 +67,13 @@ impl Snapshot {
     /// Hash of the carried tensors' names, sizes and bits: equal for equal states, whatever the device.
     pub fn digest(&self) -> Digest {
         self.carried.as_ref().map_or_else(|| HostState::default().digest(), HostState::digest)
+    }
+
+    /// The carried tensors on a driver's device.
+    fn carried_on(&self, driver: &Driver) -> Result<Option<Carried>, Error> {
+        let Some(host) = &self.carried else { return Ok(None) };
+        let dims = self.head.dims.ok_or(Error::Empty { what: "the image sizes of a snapshot with a state" })?;
+        Ok(Some(host.on(driver, dims)?))
     }
 
     /// Writes it into a folder: the tensors as safetensors, and a manifest with hashes that is replaced in one rename.
@@ -111,9 +122,10 @@ impl Session {
             watch: to_json(&self.watch)?,
             events: to_json(&self.events)?,
             device: self.device.to_string(),
+            dims: self.dims,
             carries: self.carried.is_some(),
         };
-        Ok(Snapshot { head, carried: self.carried.as_ref().map(Carried::to_host).transpose()? })
+        Ok(Snapshot { head, carried: self.carried.as_ref().map(HostState::of).transpose()? })
     }
 
     /// Takes over a state of the same model and method, from this device or another: seed, sequence numbers and
@@ -133,12 +145,13 @@ impl Session {
             });
         }
         let driver = &self.ladder.full().driver;
-        let carried = snapshot.carried.as_ref().map(|host| Carried::from_host(driver, host)).transpose()?;
+        let carried = snapshot.carried_on(driver)?;
         let from_json = |source| Error::Encode { what: "what a snapshot says of monitors and events", source };
         let watch: Watch = serde_json::from_value(snapshot.head.watch.clone()).map_err(from_json)?;
         let events = serde_json::from_value(snapshot.head.events.clone()).map_err(from_json)?;
         (self.watch, self.events) = (watch.with_images_of(&self.watch)?, events);
         (self.slots, self.seed, self.index, self.batch) = ((*slots).max(1), *seed, *index, *batch);
+        self.dims = snapshot.head.dims;
         (self.since_reset, self.mode, self.carried) = (*since_reset, *mode, carried);
         Ok(())
     }
@@ -162,7 +175,8 @@ impl Session {
     /// deadline. The state comes along if it can still be read, or else from the last mirror
     /// ([`Session::mirrored_every`]); without one it is the source model's. The next receipt says which.
     pub fn rebuild_on(mut self, device: &Device) -> Result<Self, Error> {
-        let state = self.snapshot().ok().or_else(|| self.mirror.take());
+        let own = if self.lost { None } else { self.snapshot().ok() };
+        let state = own.or_else(|| self.mirror.take());
         let driver = &self.ladder.full().driver;
         let params = match &self.host {
             Some(host) => host.to_device(device)?,
@@ -175,9 +189,9 @@ impl Session {
         (session.slots, session.seed, session.index, session.batch) = (self.slots, self.seed, self.index, self.batch);
         (session.mode, session.watch) = (self.mode, std::mem::take(&mut self.watch));
         let with_state = state.as_ref().is_some_and(|s| s.carried.is_some());
-        if let Some(Snapshot { head, carried: Some(host) }) = &state {
-            session.carried = Some(Carried::from_host(&session.ladder.full().driver, host)?);
-            session.since_reset = head.since_reset;
+        if let Some(state) = state.as_ref().filter(|s| s.carried.is_some()) {
+            session.carried = state.carried_on(&session.ladder.full().driver)?;
+            (session.since_reset, session.dims) = (state.head.since_reset, state.head.dims);
         }
         session.budget = self.budget.fresh();
         session.mirror_every = self.mirror_every;

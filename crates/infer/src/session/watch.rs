@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::carried::{Carried, HostState};
+use super::carried::HostState;
 use super::program::Program;
 use super::{Answered, Mode, Session};
 use crate::drift::{Canary, Monitor, OnAlarm};
@@ -181,8 +181,7 @@ impl Session {
         let n = canary.labels.len();
         let [c, h, w] = canary.dims;
         let x = acclimate_tensor::Tensor::from_slice(&self.device, &canary.images, &[n, c, h, w])?;
-        let Carried { delta, state } = carried.clone();
-        let (_, values) = step.call_read::<f32>((x, self.key(self.index)?, delta, state))?;
+        let (_, values) = step.call_read::<f32>((x, self.key(self.index)?, carried.clone()))?;
         Ok(canary.judge(&self.facts(level, &values, &canary.images, n)?))
     }
 
@@ -191,7 +190,8 @@ impl Session {
         let back = matches!(self.watch.monitor.as_ref().map(Monitor::action), Some(OnAlarm::GoBack { .. }));
         match good.into_iter().next().flatten().filter(|_| back) {
             Some((state, answers)) => {
-                self.carried = Some(Carried::from_host(&self.ladder.full().driver, &state)?);
+                let dims = self.dims.ok_or(Error::Empty { what: "the sizes of images answered" })?;
+                self.carried = Some(state.on(&self.ladder.full().driver, dims)?);
                 self.since_reset = answers;
                 self.events.push(Event::WentBack { answers, because });
             }
@@ -206,7 +206,7 @@ impl Session {
         if self.batch.is_multiple_of(period.max(1))
             && let Some(carried) = &self.carried
         {
-            let now = (carried.to_host()?, self.since_reset);
+            let now = (HostState::of(carried)?, self.since_reset);
             // What was new a period ago has gone through one.
             self.watch.good = [self.watch.good[1].take(), Some(now)];
         }

@@ -5,7 +5,7 @@
 //! `count_include_pad` those in the padding too. The op is linear, so its gradient is too, and they are each other's.
 
 use acclimate_shaders::shaders::{AVG_POOL2D, AVG_POOL2D_GRAD};
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
@@ -83,6 +83,11 @@ impl Kernel for AvgPool2d {
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![cx.split(&record_one(*self, &[&cx.merged(0)?])?)?])
     }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::of_first(true)
+    }
 }
 
 /// Gradient of [`AvgPool2d`]: `dx[n,c,a,b] = Σ dy[n,c,i,j] / count[i,j]` over the windows that cover pixel (a, b).
@@ -137,6 +142,11 @@ impl Kernel for AvgPool2dGrad {
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![cx.split(&record_one(*self, &[&cx.merged(0)?])?)?])
+    }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::of_first(true)
     }
 }
 

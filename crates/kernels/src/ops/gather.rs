@@ -5,7 +5,7 @@
 //! gives NaN (f32), false (bool) or the largest word (u32, i32), which is no valid index either.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, In, Launch, Launches, Out, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, In, Launch, Launches, Out, Rows, arity};
 use acclimate_tensor::{Caps, DType, Error, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::scatter_add::ScatterAdd;
@@ -114,6 +114,11 @@ impl Kernel for Gather {
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![record_one(Gather { axis: self.axis + 1 }, &[&cx.leading(0)?, &cx.leading(1)?])?])
+    }
+
+    // Along the axis picks mix.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        if self.axis == 0 { Rows::Mixed } else { Rows::each(&[(0, 0), (1, 0)], 0, None) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Shapes: [.., n] → [.., n], n ≥ 1. Rows are independent: what a NaN or an infinity does stays in its row.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows, arity};
 use acclimate_tensor::{Caps, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::log_softmax_grad::LogSoftmaxGrad;
@@ -49,6 +49,11 @@ impl Kernel for LogSoftmax {
     // Only the last axis matters: a leading one is more rows.
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![record_one(*self, &[&cx.leading(0)?])?])
+    }
+
+    // The last axis is what is normalized.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        if inputs[0].shape.rank() < 2 { Rows::Mixed } else { Rows::of_first(false) }
     }
 }
 

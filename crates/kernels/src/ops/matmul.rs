@@ -6,7 +6,7 @@
 
 use acclimate_shaders::shaders::{MATMUL, MATMUL_SMALL};
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
-use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, arity, require_all};
+use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_all};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Shape, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
@@ -175,6 +175,15 @@ impl Kernel for MatMul {
         };
         let own = self.sizes(per_slot(cx, 0), per_slot(cx, 1));
         Ok(vec![y.reshape(&[s, own.batch, own.m, own.n])?])
+    }
+
+    // Of one product: rows of the left operand, or the inner axis where both operands hold it in front.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        match (inputs[0].shape[0] == 1 && inputs[1].shape[0] == 1, self.trans_a, self.trans_b) {
+            (true, false, _) => Rows::each(&[(0, 1)], 1, Some(0)),
+            (true, true, false) => Rows::sum(&[(0, 1), (1, 1)]),
+            _ => Rows::Mixed,
+        }
     }
 }
 

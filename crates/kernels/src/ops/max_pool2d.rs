@@ -6,7 +6,7 @@
 //! gradient flows there, and gradients of it are picked up there.
 
 use acclimate_shaders::shaders::{GATHER, MAX_POOL2D, MAX_POOL2D_GRAD};
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, Out, arity, record};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Kernel, Launch, Launches, Out, Rows, arity, record};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
@@ -97,6 +97,11 @@ impl Kernel for MaxPool2d {
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         record(*self, &[&cx.merged(0)?])?.iter().map(|y| cx.split(y)).collect()
     }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::of_first(false)
+    }
 }
 
 /// Gradient of [`MaxPool2d`]: `dx[n,c,a] = Σ dy[n,c,i,j]` over the windows whose maximum stood at pixel a.
@@ -152,6 +157,11 @@ impl Kernel for MaxPool2dGrad {
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![cx.split(&record_one(*self, &[&cx.merged(0)?, &cx.merged(1)?])?)?])
     }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::each(&[(0, 0), (1, 0)], 0, Some(0))
+    }
 }
 
 /// Picks each window's pixel: `y[n,c,i,j] = u[n, c, index[n,c,i,j]]`, 0 where the index says padding. The adjoint of
@@ -202,6 +212,11 @@ impl Kernel for MaxPool2dPick {
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![cx.split(&record_one(*self, &[&cx.merged(0)?, &cx.merged(1)?])?)?])
+    }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::each(&[(0, 0), (1, 0)], 0, Some(0))
     }
 }
 

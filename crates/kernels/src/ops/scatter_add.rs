@@ -4,7 +4,7 @@
 //! Shapes: x [.., m, ..], index of the same shape (u32) → [.., n, ..].
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows, arity};
 use acclimate_tensor::{Caps, DType, Kernel, Real, Result, Shape, Spec, Tensor, record_one};
 
 use crate::ops::gather::{Gather, around, as_index, require_beside};
@@ -78,6 +78,11 @@ impl Kernel for ScatterAdd {
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         let op = ScatterAdd { axis: self.axis + 1, n: self.n };
         Ok(vec![record_one(op, &[&cx.leading(0)?, &cx.leading(1)?])?])
+    }
+
+    // Along the axis sums mix.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        if self.axis == 0 { Rows::Mixed } else { Rows::each(&[(0, 0), (1, 0)], 0, Some(0)) }
     }
 }
 

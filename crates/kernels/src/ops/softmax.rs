@@ -4,7 +4,7 @@
 //! Shapes: [.., n] → [.., n], n ≥ 1. Rows are independent: what a NaN or an infinity does stays in its row.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows};
 use acclimate_tensor::{Caps, Error, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::softmax_grad::SoftmaxGrad;
@@ -57,6 +57,11 @@ impl Kernel for Softmax {
     // Only the last axis matters: a leading one is more rows.
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![record_one(*self, &[&cx.leading(0)?])?])
+    }
+
+    // The last axis is what is normalized.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        if inputs[0].shape.rank() < 2 { Rows::Mixed } else { Rows::of_first(false) }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Shapes: y [.., n], dy [.., n] → [.., n], n ≥ 1.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows, arity};
 use acclimate_tensor::{Caps, Error, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::softmax::row_spec;
@@ -59,6 +59,11 @@ impl Kernel for SoftmaxGrad {
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
         Ok(vec![record_one(*self, &[&cx.leading(0)?, &cx.leading(1)?])?])
+    }
+
+    // The last axis is what is normalized.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        if inputs[0].shape.rank() < 2 { Rows::Mixed } else { Rows::each(&[(0, 0), (1, 0)], 0, Some(1)) }
     }
 }
 

@@ -5,7 +5,7 @@
 //! that is not below r gives NaN (f32), false (bool) or the largest word (u32, i32).
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, In, Launch, Launches, Out, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, In, Launch, Launches, Out, Rows, arity};
 use acclimate_tensor::{Caps, DType, Error, Kernel, Real, Result, Shape, Spec, Tensor, record_one};
 
 use crate::ops::gather::{as_index, invalid_word};
@@ -137,6 +137,14 @@ impl Kernel for Take {
             return Ok(vec![cx.split(&record_one(Take, &[&table, &index])?)?]);
         }
         Ok(vec![record_one(Take, &[table, index])?])
+    }
+
+    // A row for each index; any of them may be any row of the table.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        match (inputs[0].shape.rank(), inputs[1].shape.rank()) {
+            (2, 1) => Rows::each(&[(1, 0)], 0, None),
+            _ => Rows::Mixed,
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 //! Shapes: dy [m, w] or [b, m, w], index `[m]` or [b, m] (u32) → [r, w] or [b, r, w] as dy is.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows, arity};
 use acclimate_tensor::{Caps, DType, Error, Kernel, Real, Result, Shape, Spec, Tensor, record_one};
 
 use crate::ops::take::{Take, whole};
@@ -84,6 +84,14 @@ impl Kernel for TakeGrad {
             return Ok(vec![cx.split(&record_one(*self, &[&dy, &index])?)?]);
         }
         Ok(vec![record_one(*self, &[&dy, cx.raw(1)])?])
+    }
+
+    // Rows are added to those of the table.
+    fn rows(&self, inputs: &[Spec]) -> Rows {
+        match (inputs[0].shape.rank(), inputs[1].shape.rank()) {
+            (2, 1) => Rows::sum(&[(0, 0), (1, 0)]),
+            _ => Rows::Mixed,
+        }
     }
 }
 

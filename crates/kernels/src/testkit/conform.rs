@@ -31,6 +31,33 @@ pub fn conforms(case: &Case, device: &Device) -> std::result::Result<(), Failure
     Ok(())
 }
 
+/// Fails unless the first output, limited to none and to half of its rows, is what the oracle makes of it; inputs with as
+/// many rows are limited too, so that sums over rows stop early. See [`acclimate_tensor::op::Rows`].
+pub fn rows_are_left_out(case: &Case, device: &Device) -> std::result::Result<(), Failure> {
+    let outputs = (case.build)(&case.tensors(device, SEED).during(&case.name, "rows")?).during(&case.name, "rows")?;
+    let Some(first) = outputs.first().filter(|y| y.dtype() == DType::F32 && y.numel() <= 1 << 14) else {
+        return Ok(());
+    };
+    let inputs = case.inputs.iter().filter_map(|i| i.dims.first());
+    let sizes: std::collections::BTreeSet<usize> = inputs.chain(first.dims().first()).copied().collect();
+    for n in sizes.into_iter().filter(|&n| n > 1) {
+        for rows in [0, n / 2] {
+            let f = |inputs: &[Tensor]| {
+                let Some(device) = inputs.first().map(Tensor::device) else { return Ok(Vec::new()) };
+                let count = Tensor::from_slice(device, &[u32::try_from(rows).unwrap_or(0)], &[1])?;
+                let limited = |t: &Tensor| match t.dims().first() {
+                    Some(&size) if size == n && t.dtype() == DType::F32 => t.live_rows(&count),
+                    _ => Ok(t.clone()),
+                };
+                let inputs = inputs.iter().map(limited).collect::<Result<Vec<_>>>()?;
+                Ok(vec![limited(&(case.build)(&inputs)?.swap_remove(0))?])
+            };
+            one(case, device, case.tolerance_on(device.kind()), "live rows against the oracle", &f)?;
+        }
+    }
+    Ok(())
+}
+
 type Function<'a> = &'a (dyn Fn(&[Tensor]) -> Result<Vec<Tensor>> + Sync);
 
 fn one(

@@ -19,7 +19,7 @@ mod verdict;
 mod vmapcheck;
 
 pub use case::{Case, Order, Reject, Scale, Tolerance};
-pub use conform::{conforms, is_refused};
+pub use conform::{conforms, is_refused, rows_are_left_out};
 pub use core_cases::core_cases;
 pub use failure::Failure;
 pub use gradcheck::gradient_is_right;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use crate::device::Device;
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{Action, Plan, ValueId};
 
 /// Memory of an engine; goes back to its pool when the last handle is dropped. `None` is never seen by engines of
 /// another kind: devices do not share buffers.
@@ -68,12 +68,33 @@ pub(crate) trait Engine: Send + Sync {
     fn upload(&self, bytes: &[u8]) -> Result<Buffer>;
     /// The first `bytes` of a buffer.
     fn read(&self, buffer: &Buffer, bytes: usize) -> Result<Box<dyn Readback>>;
+    /// Shows the first `bytes` of a buffer, where they are if its memory is the host's.
+    fn look(&self, buffer: &Buffer, bytes: usize, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        f(&self.read(buffer, bytes)?.wait()?.swap_remove(0));
+        Ok(())
+    }
     /// What later runs of the plan need.
     fn prepare(&self, plan: &Plan) -> Result<Prepared>;
     /// Runs a plan: one submission.
     fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>>;
     /// See [`Device::destroy`].
     fn destroy(&self) {}
+}
+
+/// Whether `ACCLIMATE_CHECK=finite` asks for a check of every step.
+pub(crate) fn checks_finite() -> bool {
+    static CHECK: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *CHECK.get_or_init(|| std::env::var("ACCLIMATE_CHECK").is_ok_and(|v| v == "finite"))
+}
+
+/// The values that a step computes.
+pub(crate) fn written(action: &Action) -> &[ValueId] {
+    match action {
+        Action::Map(m) => &m.outs,
+        Action::Reduce(r) => std::slice::from_ref(&r.out),
+        Action::Op(o) => &o.outs,
+        Action::Copy { .. } | Action::Zero { .. } => &[],
+    }
 }
 
 /// How to open a GPU.

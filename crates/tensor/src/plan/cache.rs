@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::device::{Counters, Device};
+use crate::device::{Counters, Device, EngineKind};
 use crate::engine::Prepared;
 use crate::error::Result;
 use crate::plan::graph::Graph;
+use crate::plan::rows::LiveRows;
 use crate::plan::{Plan, fuse, memory};
 
 /// Plans kept.
@@ -61,14 +62,16 @@ pub struct Passes {
     pub fusion: bool,
     /// Share memory between values (in place, assembled in place).
     pub reuse: bool,
+    /// Leave out rows that nobody reads.
+    pub rows: bool,
 }
 
 impl Passes {
-    /// All, but those that `ACCLIMATE_PASSES` (a list such as `-fusion,-reuse`) leaves out.
+    /// All, but those that `ACCLIMATE_PASSES` (a list such as `-fusion,-reuse,-rows`) leaves out.
     pub(crate) fn from_env() -> Self {
         let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
         let without = |name: &str| text.split(',').any(|w| w.trim().strip_prefix('-') == Some(name));
-        Passes { fusion: !without("fusion"), reuse: !without("reuse") }
+        Passes { fusion: !without("fusion"), reuse: !without("reuse"), rows: !without("rows") }
     }
 }
 
@@ -79,7 +82,11 @@ pub(crate) fn build(device: &Device, graph: &Graph, donated: &[bool]) -> Result<
 
 pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passes: Passes) -> Result<Executable> {
     let inner = &device.0;
-    let drafted = fuse::draft(graph, &inner.caps, passes.fusion)?;
+    let live = match passes.rows {
+        true => LiveRows::find(graph, &inner.caps, inner.kind != EngineKind::Cpu)?,
+        false => LiveRows::none(graph),
+    };
+    let drafted = fuse::draft(graph, &inner.caps, passes.fusion, live)?;
     let plan = memory::place(graph, drafted, donated, &inner.caps, passes.reuse)?;
     log::trace!("plan of {} nodes:\n{plan}", graph.nodes.len());
     let prepared = inner.engine.prepare(&plan)?;

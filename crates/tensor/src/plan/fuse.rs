@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 use crate::op::{Core, View};
 use crate::plan::graph::{GNode, Graph, Kind, Ref};
 use crate::plan::layout::{Axis, Guard, Layout, collapse};
-use crate::plan::{Action, MapStep, OpStep, Program, ReduceStep, Source, Step, Term, ValueId};
+use crate::plan::rows::LiveRows;
+use crate::plan::{Action, Live, MapStep, OpStep, Program, ReduceStep, Scope, Source, Step, Term, ValueId};
 use crate::shape::{Shape, Spec};
 
 /// A program longer than this is cut in two.
@@ -62,9 +63,10 @@ impl From<Error> for Stop {
     }
 }
 
-pub(crate) fn draft(graph: &Graph, caps: &Caps, fusion: bool) -> Result<Drafted> {
+pub(crate) fn draft(graph: &Graph, caps: &Caps, fusion: bool, live: LiveRows) -> Result<Drafted> {
     let mut f = Fuser {
         graph,
+        live,
         stored: stored_nodes(graph, fusion),
         max_loads: (caps.max_storage_buffers as usize).saturating_sub(1).clamp(1, 16),
         value: HashMap::new(),
@@ -156,6 +158,7 @@ fn repeats(graph: &Graph, readers: &[Vec<usize>], r: usize, numel: usize, stored
 
 struct Fuser<'g> {
     graph: &'g Graph,
+    live: LiveRows,
     stored: Vec<bool>,
     max_loads: usize,
     value: HashMap<Ref, ValueId>,
@@ -177,7 +180,22 @@ impl<'g> Fuser<'g> {
     }
 
     fn step(&mut self, action: Action, label: String, node: &GNode) {
-        self.out.steps.push(Step { action, label, at: node.at });
+        self.out.steps.push(Step { action, live: None, label, at: node.at });
+    }
+
+    /// A step that fills the memory of node `i`, for the rows that are needed.
+    fn step_of(&mut self, i: usize, action: Action, label: String) {
+        let live = self.live.of(i).and_then(|(first, scope)| {
+            let fits = matches!(
+                (&action, scope),
+                (Action::Map(_) | Action::Reduce(_), Scope::Space)
+                    | (Action::Reduce(_), Scope::Reduced)
+                    | (Action::Op(_), Scope::Op { .. })
+            );
+            let count = self.value.get(&first.count).copied();
+            count.filter(|_| fits).map(|count| Live { count, of: first.of, scope: scope.clone() })
+        });
+        self.out.steps.push(Step { action, live, label, at: self.graph.nodes[i].at });
     }
 
     /// Gives node `i` memory and the step that fills it.
@@ -186,6 +204,10 @@ impl<'g> Fuser<'g> {
             return Ok(());
         }
         self.stored[i] = true;
+        // The count comes before the rows. (It does not depend on them: then they would all be needed.)
+        if let Some(count) = self.live.of(i).map(|(first, _)| first.count) {
+            self.emit(count.0)?;
+        }
         let node = &self.graph.nodes[i];
         if let Kind::Leaf(leaf) = node.kind {
             let v = self.new_value(node.specs[0].clone(), None, Some(leaf));
@@ -201,7 +223,7 @@ impl<'g> Fuser<'g> {
                 let (program, label) = self.program(node.inputs[0], node.name())?;
                 let out = self.new_value(node.specs[0].clone(), None, None);
                 let (dims, reduced, program) = collapsed(&dims, &reduced, program);
-                self.step(Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, out }), label, node);
+                self.step_of(i, Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, out }), label);
                 self.value.insert((i, 0), out);
                 Ok(())
             }
@@ -216,7 +238,7 @@ impl<'g> Fuser<'g> {
         let (program, label) = self.program(r, "")?;
         let out = self.new_value(spec.clone(), None, None);
         let (dims, _, program) = collapsed(&spec.shape, &vec![false; spec.shape.rank()], program);
-        self.step(Action::Map(MapStep { dims, program, outs: vec![out] }), label, node);
+        self.step_of(r.0, Action::Map(MapStep { dims, program, outs: vec![out] }), label);
         self.value.insert(r, out);
         Ok(out)
     }
@@ -231,7 +253,7 @@ impl<'g> Fuser<'g> {
             self.value.insert((i, o), v);
         }
         let step = OpStep { op: op.clone(), ins, outs, in_specs, out_specs: node.specs.clone() };
-        self.step(Action::Op(step), node.name().to_owned(), node);
+        self.step_of(i, Action::Op(step), node.name().to_owned());
         Ok(())
     }
 

@@ -57,6 +57,9 @@ pub(crate) struct Graph {
     pub outputs: Vec<Ref>,
     pub n_leaves: usize,
     pub n_scalars: usize,
+    /// Which host scalars are +0.0 (all bits zero). Of a scalar's value, this alone is structure: rows that are zero by
+    /// construction need no work.
+    pub zeros: Vec<bool>,
 }
 
 impl Graph {
@@ -174,7 +177,7 @@ impl Walk {
         let mut hasher = KeepBytes(std::mem::take(&mut self.key));
         match &node.kind {
             Kind::Leaf(_) => 1u8.hash(&mut hasher),
-            Kind::Scalar(_) => 2u8.hash(&mut hasher),
+            Kind::Scalar(scalar) => (2u8, self.graph.zeros[*scalar]).hash(&mut hasher),
             Kind::Op(op) => {
                 3u8.hash(&mut hasher);
                 op.key(&mut hasher);
@@ -226,6 +229,7 @@ impl Walk {
             }
             let kind = Kind::Scalar(self.graph.n_scalars);
             self.scalars.push(*bits);
+            self.graph.zeros.push(*bits == 0);
             self.graph.n_scalars += 1;
             let idx = self.add(tensor, GNode { kind, inputs: refs, specs: specs.clone(), at });
             self.constants.insert((*bits, specs), idx);

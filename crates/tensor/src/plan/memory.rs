@@ -109,7 +109,8 @@ impl Planner<'_> {
         self.last = vec![0; self.drafted.values.len()];
         for (s, step) in self.drafted.steps.iter().enumerate() {
             let (reads, writes) = touched(&step.action);
-            for v in reads.into_iter().chain(writes) {
+            let count = step.live.as_ref().map(|l| l.count);
+            for v in reads.into_iter().chain(writes).chain(count) {
                 let (base, _) = self.root(v);
                 self.last[base] = s;
                 self.last[v] = s;
@@ -142,7 +143,7 @@ impl Planner<'_> {
                     let copy = self.push_value(spec);
                     taken.push(true);
                     let action = Action::Copy { from: u, to: copy, offset: 0 };
-                    self.drafted.steps.push(Step { action, label: "copy".into(), at: step.at });
+                    self.drafted.steps.push(Step { action, live: None, label: "copy".into(), at: step.at });
                     op.ins[i] = copy;
                 }
             }
@@ -366,7 +367,7 @@ impl Planner<'_> {
                 if let Action::Op(op) = &mut self.drafted.steps[s].action {
                     op.ins[i] = v;
                 }
-                self.drafted.steps.insert(s, Step { action, label: "copy".into(), at });
+                self.drafted.steps.insert(s, Step { action, live: None, label: "copy".into(), at });
                 for st in &mut self.storages {
                     if st.first > s && st.first != usize::MAX {
                         st.first += 1;

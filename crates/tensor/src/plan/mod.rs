@@ -8,9 +8,12 @@ pub(crate) mod fuse;
 pub(crate) mod graph;
 pub(crate) mod layout; // positions of elements
 pub(crate) mod memory;
+pub(crate) mod rows;
 
 use std::fmt;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::dtype::DType;
 use crate::expr::Func;
@@ -135,10 +138,38 @@ pub(crate) enum Action {
     Zero { to: ValueId, offset: usize, bytes: usize },
 }
 
+/// A step that does its work for the first rows only: as many as `count` (one u32) says when the plan runs, at most `of`.
+#[derive(Clone, Debug)]
+pub(crate) struct Live {
+    pub count: ValueId,
+    pub of: usize,
+    pub scope: Scope,
+}
+
+/// What a row is.
+#[derive(Clone, Debug)]
+pub(crate) enum Scope {
+    /// Of what a group or reduction writes: an equal part of the first axis of its index space that is not 1.
+    Space,
+    /// Of what a reduction combines: as above.
+    Reduced,
+    /// Of an op: along these axes of these inputs, and along this axis of every output (`None`: outputs have no rows).
+    Op { inputs: SmallVec<[(usize, usize); 2]>, output: Option<usize> },
+}
+
+impl Scope {
+    /// Whether what the step writes has rows, so that some of it is left out.
+    pub fn has_rows(&self) -> bool {
+        !matches!(self, Scope::Reduced | Scope::Op { output: None, .. })
+    }
+}
+
 /// One step and where it came from.
 #[derive(Clone, Debug)]
 pub(crate) struct Step {
     pub action: Action,
+    /// It leaves out rows.
+    pub live: Option<Live>,
     /// Names of the ops in it, for labels and errors.
     pub label: String,
     /// Where the user recorded it.
@@ -168,7 +199,8 @@ pub(crate) struct Plan {
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (i, step) in self.steps.iter().enumerate() {
-            writeln!(f, "{i:4}  {}", step.label)?;
+            let rows = if step.live.is_some() { " (live rows)" } else { "" };
+            writeln!(f, "{i:4}  {}{rows}", step.label)?;
         }
         write!(f, "arenas: {:?} bytes", self.arenas)
     }

@@ -6,6 +6,7 @@
 mod batches;
 pub mod cifar;
 mod error;
+pub mod gtsrb;
 pub mod idx;
 mod images;
 mod open;

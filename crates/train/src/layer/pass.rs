@@ -24,6 +24,9 @@ pub enum Statistics {
     /// Running statistics updated by the batch with this momentum, then used; the updates are recorded. No gradient
     /// flows through them.
     Ema(f32),
+    /// As [`Statistics::Ema`] with the biased variance, and gradients flow through the batch's share (Yuan, Xie, Li 2023,
+    /// RoTTA).
+    Robust(f32),
 }
 
 #[derive(Clone, Debug)]
@@ -34,7 +37,8 @@ enum Mode {
 
 /// How layers should behave in one forward pass, and what they record in it.
 ///
-/// Answering records no new running statistics, except with [`Statistics::Ema`], whose point they are. Training
+/// Answering records no new running statistics, except with [`Statistics::Ema`] and
+/// [`Statistics::Robust`], whose point they are. Training
 /// normalizes by the batch and records them. Under `vmap` the records have a value for each input, which
 /// `Params::with_buffers` refuses for shared buffers: their shape does not fit.
 #[derive(Clone, Debug)]
@@ -43,6 +47,9 @@ pub struct Pass {
     statistics: Statistics,
     updates: Vec<(String, Tensor)>,
     taps: Option<Vec<(String, Tensor)>>,
+    features: Option<(String, Tensor)>,
+    /// Whether the side head is asked for, and whether there was one.
+    side: Option<bool>,
     n_draws: u32,
 }
 
@@ -50,7 +57,15 @@ pub struct Pass {
 impl Pass {
     /// Answering: source statistics, no dropout.
     pub fn infer() -> Self {
-        Pass { mode: Mode::Infer, statistics: Statistics::Source, updates: Vec::new(), taps: None, n_draws: 0 }
+        Pass {
+            mode: Mode::Infer,
+            statistics: Statistics::Source,
+            updates: Vec::new(),
+            taps: None,
+            features: None,
+            side: None,
+            n_draws: 0,
+        }
     }
 
     /// Training: batch statistics, running statistics recorded, dropout drawn from `key`.
@@ -62,6 +77,12 @@ impl Pass {
     #[must_use]
     pub fn with_statistics(self, statistics: Statistics) -> Self {
         Pass { statistics, ..self }
+    }
+
+    /// Asks for the output of the side head of [`crate::nn::TwoHeads`]; see [`Pass::had_side_head`].
+    #[must_use]
+    pub fn with_side_head(self) -> Self {
+        Pass { side: Some(false), ..self }
     }
 
     /// Records the input of every normalization layer.
@@ -81,6 +102,16 @@ impl Pass {
     /// Inputs of the normalization layers by the layer's path, in the order of the pass; empty without taps.
     pub fn take_taps(&mut self) -> Vec<(String, Tensor)> {
         self.taps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Whether the pass went through a side head: if not, the output is that of the task.
+    pub fn had_side_head(&self) -> bool {
+        self.side == Some(true)
+    }
+
+    /// Path and input of the last linear layer of the pass: of a classifier, what it tells the classes apart by.
+    pub fn take_features(&mut self) -> Option<(String, Tensor)> {
+        self.features.take()
     }
 }
 
@@ -107,6 +138,18 @@ impl Pass {
     /// Records the new value of a buffer.
     pub fn update(&mut self, path: String, value: Tensor) {
         self.updates.push((path, value));
+    }
+
+    /// Whether to go through the side head; notes that there is one.
+    pub fn enter_side_head(&mut self) -> bool {
+        let asked = self.side.is_some();
+        self.side = self.side.map(|_| true);
+        asked
+    }
+
+    /// Records the input of a linear layer.
+    pub fn feature(&mut self, path: &str, x: &Tensor) {
+        self.features = Some((path.to_owned(), x.clone()));
     }
 
     /// Records the input of a normalization layer, if taps are asked for.

@@ -35,7 +35,7 @@ pub fn marginal_entropy(logits: &Tensor) -> Result<Tensor> {
 
 /// −p ln p from ln p. What has no probability at all has ln p = −∞, and −∞ · 0 is no number, so ln p stops at the lowest
 /// finite one.
-fn minus_p_ln_p(log_p: &Tensor) -> acclimate_tensor::Result<Tensor> {
+pub(super) fn minus_p_ln_p(log_p: &Tensor) -> acclimate_tensor::Result<Tensor> {
     let log_p = log_p.maximum(&log_p.full_like(f32::MIN)?)?;
     log_p.exp()?.mul(&log_p)?.neg()
 }

@@ -6,12 +6,17 @@
 
 mod labels;
 mod logits;
+mod self_training;
 mod targets;
 
 use acclimate_tensor::{Error as TensorError, Tensor};
 
 pub use labels::Labels;
 pub use logits::{entropy, kd, marginal_entropy, nll_temperature, pseudo_label};
+pub use self_training::{
+    conservative_entropy, consistency, generalized_cross_entropy, information_maximization, kept_sum,
+    soft_likelihood_ratio, symmetric_cross_entropy,
+};
 pub use targets::{
     bce_with_logits, bce_with_logits_each, cross_entropy, cross_entropy_rows, cross_entropy_smoothed, huber,
     huber_each, kl_div, kl_div_rows, mse, mse_each,

@@ -57,6 +57,23 @@ impl Conv2d {
     }
 }
 
+impl Conv2d {
+    /// A convolution to few channels, and from them to all.
+    fn low_rank(&self, x: &Tensor, down: &Tensor, up: &Tensor) -> acclimate_tensor::Result<Tensor> {
+        if self.sliding.groups != 1 {
+            let found = format!("{} groups", self.sliding.groups);
+            return Err(acclimate_tensor::Error::argument(
+                "conv2d",
+                "low-rank addition",
+                "a convolution of one group",
+                found,
+            ));
+        }
+        let [o, r] = [up.dims()[0], up.dims()[1]];
+        x.conv2d(down, &self.sliding)?.conv2d(&up.reshape(&[o, r, 1, 1])?, &Sliding::default())
+    }
+}
+
 impl Layer for Conv2d {
     fn declare(&self, init: &mut Init) -> Result<()> {
         let seen = self.inputs / self.sliding.groups.max(1);
@@ -70,7 +87,11 @@ impl Layer for Conv2d {
     }
 
     fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
-        let y = x.conv2d(&params.get(&join(&self.path, "weight"))?, &self.sliding).in_layer(&self.path)?;
+        let path = join(&self.path, "weight");
+        let mut y = x.conv2d(&params.get(&path)?, &self.sliding).in_layer(&self.path)?;
+        if let Some((down, up)) = params.low_rank(&path) {
+            y = y.add(&self.low_rank(x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
+        }
         if !self.has_bias {
             return Ok(y);
         }

@@ -39,8 +39,14 @@ impl Layer for Linear {
         Ok(())
     }
 
-    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
-        let y = x.matmul_nt(&params.get(&join(&self.path, "weight"))?).in_layer(&self.path)?;
+    fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        pass.feature(&self.path, x);
+        let path = join(&self.path, "weight");
+        let mut y = x.matmul_nt(&params.get(&path)?).in_layer(&self.path)?;
+        if let Some((down, up)) = params.low_rank(&path) {
+            let more = x.matmul_nt(&down).and_then(|x| x.matmul_nt(&up)).in_layer(&self.path)?;
+            y = y.add(&more).in_layer(&self.path)?;
+        }
         if !self.has_bias {
             return Ok(y);
         }

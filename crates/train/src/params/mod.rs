@@ -225,6 +225,40 @@ impl Params {
         Ok(Params { main: self.main.clone(), buffers: self.buffers.clone(), overrides: Arc::new(all) })
     }
 
+    /// The same with low-rank additions to weights, which linear layers and convolutions add to what they compute: `up` ·
+    /// (`down` · x). Shapes: of a linear weight [o, i] down [r, i] and up [o, r]; of a convolution's [o, i, kh, kw] down
+    /// [r, i, kh, kw] and up [o, r]. Under `vmap` each input may have its own, and the weight itself stays shared.
+    pub fn with_low_rank(&self, parts: impl IntoIterator<Item = (String, Tensor, Tensor)>) -> Result<Self> {
+        let mut all = (*self.overrides).clone();
+        for (path, down, up) in parts {
+            let weight = &self.main.index.require("parameter", &path)?.shape;
+            let rank = down.dims().first().copied().unwrap_or(0);
+            let fits = matches!(weight.rank(), 2 | 4)
+                && rank > 0
+                && down.rank() == weight.rank()
+                && down.dims()[1..] == weight.dims()[1..]
+                && up.dims() == [weight.dims()[0], rank];
+            if !fits {
+                let found = format!("down {} and up {}", down.shape(), up.shape());
+                return Err(Error::argument(
+                    "low-rank addition",
+                    format!("[r, ..] and [o, r] for `{path}` of shape {weight}"),
+                    found,
+                ));
+            }
+            let [down_path, up_path] = low_rank_paths(&path);
+            all.insert(down_path, down);
+            all.insert(up_path, up);
+        }
+        Ok(Params { main: self.main.clone(), buffers: self.buffers.clone(), overrides: Arc::new(all) })
+    }
+
+    /// The low-rank addition to a weight, if there is one: down and up.
+    pub fn low_rank(&self, path: &str) -> Option<(Tensor, Tensor)> {
+        let [down, up] = low_rank_paths(path);
+        Some((self.overrides.get(&down)?.clone(), self.overrides.get(&up)?.clone()))
+    }
+
     /// The same with every parameter of `part` as an override.
     pub fn overlaid(&self, part: &Params) -> Result<Self> {
         let each = part.paths().map(|path| Ok::<_, Error>((path.to_owned(), part.get(path)?)));
@@ -328,6 +362,11 @@ impl Params {
     pub fn hash(&self) -> Result<String> {
         Ok(hash::of(self.to_named()?, self.buffers_to_named()?))
     }
+}
+
+/// Where the two factors of a weight's low-rank addition are kept among the overrides.
+fn low_rank_paths(path: &str) -> [String; 2] {
+    ["down", "up"].map(|factor| format!("{path}#{factor}"))
 }
 
 fn require_shape(entry: &Entry, tensor: &Tensor) -> Result<()> {

@@ -28,7 +28,7 @@ pub(super) fn fog(image: &mut [f64], size: Size, strength: f64, decay: f64, stre
 /// two. At each level the middle of every square, then of every diamond, is the mean of its four corners plus a
 /// uniform draw from ±w². w starts at 100 and is divided by `decay` from level to level (the generator of ImageNet-C
 /// multiplies a draw from ±w by w, hence the square).
-fn plasma(side: usize, decay: f64, stream: &mut Stream) -> Vec<f64> {
+pub(super) fn plasma(side: usize, decay: f64, stream: &mut Stream) -> Vec<f64> {
     let mut map = Map { values: vec![0.0; side * side], side };
     let (mut step, mut wibble) = (side, 100.0);
     while step >= 2 {

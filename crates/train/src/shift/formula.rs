@@ -1,5 +1,8 @@
 //! Which formula with which constants a shift is, for each family and severity.
 
+use super::spatter::{Liquid, Spatter};
+use super::warp::Elastic;
+use super::weather::Snow;
 use super::{Family, Severity, Shift};
 use crate::data::DataError;
 
@@ -30,6 +33,24 @@ pub(super) enum Formula {
     Brightness { shift: f64 },
     /// (x + strength · plasma) · max / (max + strength).
     Fog { strength: f64, decay: f64 },
+    /// Blur, each pixel from up to `reach` places off, `rounds` times, blur.
+    Glass { std: f64, reach: usize, rounds: usize },
+    /// Half a normal kernel along a random angle within 45 degrees of the rows.
+    Motion { radius: f64, std: f64 },
+    /// Mean of the image and of zooms by 1, 1.01, 1.02, …
+    Zoom { n_zooms: u32 },
+    /// Flakes and light.
+    Snow(Snow),
+    /// mix[0] · x + mix[1] · texture.
+    Frost { mix: [f64; 2] },
+    /// An affine map and a displacement.
+    Elastic(Elastic),
+    /// A round trip at this quality.
+    Jpeg { quality: i32 },
+    /// Water or mud.
+    Spatter(Spatter),
+    /// S of HSV times `factor` plus `shift`.
+    Saturate { factor: f64, shift: f64 },
 }
 
 impl Formula {
@@ -92,7 +113,58 @@ impl Formula {
                 Self::Fog { strength, decay }
             }
             Shift::Pixelate => Self::Pixelate { scale: severity.pick(&[0.95, 0.9, 0.85, 0.75, 0.65]) },
+            Shift::Glass => {
+                let (std, reach, rounds) =
+                    severity.pick(&[(0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)]);
+                Self::Glass { std, reach, rounds }
+            }
+            Shift::Motion => {
+                let (radius, std) = severity.pick(&[(6.0, 1.0), (6.0, 1.5), (6.0, 2.0), (8.0, 2.0), (9.0, 2.5)]);
+                Self::Motion { radius, std }
+            }
+            // Up to 1.06, 1.11, 1.15, 1.20 and 1.25: ranges that round up to one zoom more where their length does.
+            Shift::Zoom => Self::Zoom { n_zooms: severity.pick(&[7, 12, 16, 21, 26]) },
+            Shift::Snow => Self::Snow(severity.pick(&[
+                snow((0.1, 0.2), 1.0, 0.6, (8.0, 3.0), 0.95),
+                snow((0.1, 0.2), 1.0, 0.5, (10.0, 4.0), 0.9),
+                snow((0.15, 0.3), 1.75, 0.55, (10.0, 4.0), 0.9),
+                snow((0.25, 0.3), 2.25, 0.6, (12.0, 6.0), 0.85),
+                snow((0.3, 0.3), 1.25, 0.65, (14.0, 12.0), 0.8),
+            ])),
+            Shift::Frost => {
+                Self::Frost { mix: severity.pick(&[[1.0, 0.2], [1.0, 0.3], [0.9, 0.4], [0.85, 0.4], [0.75, 0.45]]) }
+            }
+            Shift::Elastic => {
+                let (strength, smooth, corners) = severity.pick(&[
+                    (0.0, 0.0, 0.08),
+                    (0.05, 0.2, 0.07),
+                    (0.08, 0.06, 0.06),
+                    (0.1, 0.04, 0.05),
+                    (0.1, 0.03, 0.03),
+                ]);
+                Self::Elastic(Elastic { strength, smooth, corners })
+            }
+            Shift::Jpeg => Self::Jpeg { quality: severity.pick(&[80, 65, 58, 50, 40]) },
+            Shift::Spatter => Self::Spatter(severity.pick(&[
+                spatter((0.62, 0.1), 0.7, 0.7, Liquid::Water(0.5)),
+                spatter((0.65, 0.1), 0.8, 0.7, Liquid::Water(0.5)),
+                spatter((0.65, 0.3), 1.0, 0.69, Liquid::Water(0.5)),
+                spatter((0.65, 0.1), 0.7, 0.69, Liquid::Mud(0.6)),
+                spatter((0.65, 0.1), 0.5, 0.68, Liquid::Mud(0.6)),
+            ])),
+            Shift::Saturate => {
+                let (factor, shift) = severity.pick(&[(0.3, 0.0), (0.1, 0.0), (1.5, 0.0), (2.0, 0.1), (2.5, 0.2)]);
+                Self::Saturate { factor, shift }
+            }
             Shift::LowLight => return None,
         })
     }
+}
+
+fn snow(flakes: (f64, f64), zoom: f64, threshold: f64, motion: (f64, f64), keep: f64) -> Snow {
+    Snow { flakes, zoom, threshold, motion, keep }
+}
+
+fn spatter(drops: (f64, f64), smooth: f64, threshold: f64, liquid: Liquid) -> Spatter {
+    Spatter { drops, smooth, threshold, liquid }
 }

@@ -29,13 +29,31 @@ pub enum Shift {
     Fog,
     /// Fewer, larger pixels.
     Pixelate,
+    /// Pixels that appear a few places off, as behind frosted glass.
+    Glass,
+    /// A trail along a random direction.
+    Motion,
+    /// The mean of several zooms.
+    Zoom,
+    /// Falling flakes, and the light of snow.
+    Snow,
+    /// Ice on the lens. See [`super::Frost`] for its textures.
+    Frost,
+    /// A random affine map and a smooth random displacement.
+    Elastic,
+    /// A round trip through a JPEG file.
+    Jpeg,
+    /// Water or mud on the lens.
+    Spatter,
+    /// Paler or stronger colors (S of HSV).
+    Saturate,
     /// Too little light: a small gain, photon noise, and noise of the read-out.
     LowLight,
 }
 
 impl Shift {
     /// Every shift.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::Gaussian,
         Self::Shot,
         Self::Impulse,
@@ -46,8 +64,39 @@ impl Shift {
         Self::Brightness,
         Self::Fog,
         Self::Pixelate,
+        Self::Glass,
+        Self::Motion,
+        Self::Zoom,
+        Self::Snow,
+        Self::Frost,
+        Self::Elastic,
+        Self::Jpeg,
+        Self::Spatter,
+        Self::Saturate,
         Self::LowLight,
     ];
+
+    /// The fifteen common corruptions, in the order of the benchmark's tables.
+    pub const COMMON: [Self; 15] = [
+        Self::Gaussian,
+        Self::Shot,
+        Self::Impulse,
+        Self::Defocus,
+        Self::Glass,
+        Self::Motion,
+        Self::Zoom,
+        Self::Snow,
+        Self::Frost,
+        Self::Fog,
+        Self::Brightness,
+        Self::Contrast,
+        Self::Elastic,
+        Self::Pixelate,
+        Self::Jpeg,
+    ];
+
+    /// The benchmark's four extra corruptions, for choosing constants of a method.
+    pub const EXTRA: [Self; 4] = [Self::Speckle, Self::GaussianBlur, Self::Spatter, Self::Saturate];
 
     /// The five shifts that [`Family::Camera`] has constants for, in the order of its tables.
     pub const CAMERA: [Self; 5] = [Self::Gaussian, Self::Contrast, Self::Defocus, Self::Fog, Self::LowLight];
@@ -65,7 +114,25 @@ impl Shift {
             Self::Brightness => "brightness",
             Self::Fog => "fog",
             Self::Pixelate => "pixelate",
+            Self::Glass => "glass",
+            Self::Motion => "motion",
+            Self::Zoom => "zoom",
+            Self::Snow => "snow",
+            Self::Frost => "frost",
+            Self::Elastic => "elastic",
+            Self::Jpeg => "jpeg",
+            Self::Spatter => "spatter",
+            Self::Saturate => "saturate",
             Self::LowLight => "low_light",
+        }
+    }
+
+    /// How many channels an image must have, for shifts that ask for a color; none for the others.
+    pub fn channels(self) -> Option<&'static [usize]> {
+        match self {
+            Self::Brightness | Self::Snow | Self::Frost | Self::Jpeg | Self::Spatter => Some(&[1, 3]),
+            Self::Saturate => Some(&[3]),
+            _ => None,
         }
     }
 }

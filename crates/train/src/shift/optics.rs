@@ -1,7 +1,8 @@
 //! Blur and coarse pixels: what a lens out of focus and a small sensor do.
 
-use super::plane::{Plane, clamp};
-use super::{Size, truncated};
+use super::plane::{Plane, clamp, mirror, real, signed, whole};
+use super::{Size, as_byte, truncated};
+use crate::data::rng::Stream;
 
 /// A square kernel of odd side that sums to 1, row by row.
 pub(super) struct Kernel {
@@ -72,16 +73,37 @@ pub(super) fn convolve(image: &mut Vec<f64>, size: Size, kernel: &Kernel) {
     *image = out;
 }
 
+/// What a blur finds beyond the border.
+#[derive(Clone, Copy)]
+pub(super) enum Beyond {
+    /// The outermost value.
+    Repeated,
+    /// The mirror image, the outermost value included.
+    Mirrored,
+}
+
 /// Each channel blurred with a normal kernel of standard deviation `std`, cut at 4 deviations; the outermost values
 /// are repeated beyond the borders (the defaults of the generator's image library).
 pub(super) fn gaussian_blur(image: &mut [f64], size: Size, std: f64) {
-    let radius = whole((4.0 * std + 0.5).floor());
+    normal_blur(image, size, std, 4.0, Beyond::Repeated);
+}
+
+/// Each channel blurred with a normal kernel of standard deviation `std`, cut at `cut` deviations.
+pub(super) fn normal_blur(image: &mut [f64], size: Size, std: f64, cut: f64, beyond: Beyond) {
+    let radius = whole((cut * std + 0.5).floor());
+    if radius == 0 {
+        return;
+    }
     let mut taps: Vec<f64> = (-radius..=radius).map(|i| libm::exp(-real(i).powi(2) / (2.0 * std * std))).collect();
     let total: f64 = taps.iter().sum();
     taps.iter_mut().for_each(|tap| *tap /= total);
     let (height, width) = (size.height, size.width);
+    let within = |i: isize, n: usize| match beyond {
+        Beyond::Repeated => clamp(i, n),
+        Beyond::Mirrored => mirror(i, n),
+    };
     let blur = |values: &[f64], start: usize, stride: usize, position: usize, n: usize| -> f64 {
-        let at = |i: isize| values[start + stride * clamp(signed(position) + i, n)];
+        let at = |i: isize| values[start + stride * within(signed(position) + i, n)];
         (-radius..=radius).zip(&taps).map(|(i, tap)| tap * at(i)).sum()
     };
     for plane in image.chunks_exact_mut(size.plane_len()) {
@@ -95,6 +117,30 @@ pub(super) fn gaussian_blur(image: &mut [f64], size: Size, std: f64) {
             }
         }
     }
+}
+
+/// Glass: what lies behind appears a few pixels off. Blurred and stored as bytes; then, `rounds` times, every pixel
+/// takes the value of one within `reach` before or behind it, row after row from the last; then blurred again.
+///
+/// The published images come from a generator that meant to swap the two pixels and, with three channels, copied one
+/// onto the other; so does this.
+pub(super) fn glass(image: &mut [f64], size: Size, std: f64, reach: usize, rounds: usize, stream: &mut Stream) {
+    gaussian_blur(image, size, std);
+    image.iter_mut().for_each(|x| *x = as_byte(*x));
+    let draw = |stream: &mut Stream| stream.below(2 * reach as u64) as isize - signed(reach);
+    let n = size.plane_len();
+    for _ in 0..rounds {
+        for row in (reach + 1..(size.height + 1).saturating_sub(reach)).rev() {
+            for column in (reach + 1..(size.width + 1).saturating_sub(reach)).rev() {
+                let (dx, dy) = (draw(stream), draw(stream));
+                let from = clamp(signed(row) + dy, size.height) * size.width + clamp(signed(column) + dx, size.width);
+                for channel in 0..size.channels {
+                    image[channel * n + row * size.width + column] = image[channel * n + from];
+                }
+            }
+        }
+    }
+    gaussian_blur(image, size, std);
 }
 
 /// Down to `scale` of the size by averaging whole pixels, and back by repeating them. Values become bytes after each
@@ -132,22 +178,6 @@ fn averaged(line: &[f64], n: usize) -> Vec<f64> {
 /// The coarse pixel, of `n_small`, that lies under the center of pixel `i` of `n`.
 fn nearest(i: usize, n: usize, n_small: usize) -> usize {
     ((2 * i + 1) * n_small / (2 * n)).min(n_small - 1)
-}
-
-/// A whole number of pixels held as f64.
-#[expect(clippy::cast_possible_truncation, reason = "floors of small kernel radii and of positions in an image")]
-fn whole(x: f64) -> isize {
-    x as isize
-}
-
-#[expect(clippy::cast_precision_loss, reason = "offsets and sides of images, far below 2^53")]
-fn real(i: isize) -> f64 {
-    i as f64
-}
-
-#[expect(clippy::cast_possible_wrap, reason = "sides of images held in memory, below isize::MAX")]
-fn signed(n: usize) -> isize {
-    n as isize
 }
 
 #[cfg(test)]

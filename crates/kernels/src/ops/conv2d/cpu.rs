@@ -8,12 +8,13 @@ use std::cell::RefCell;
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
 use rayon::prelude::*;
 
+use super::direct;
 use super::geometry::Geometry;
 
 /// Floats of columns that are made at once: half of a usual second-level cache.
 const BLOCK: usize = 1 << 16;
 /// Images times groups from which every thread has enough of them for itself.
-const MANY: usize = 16;
+pub(super) const MANY: usize = 16;
 /// Output channels of a group below which a product would be mostly overhead.
 const FEW: usize = 4;
 /// Parts that the batch is cut into for a weight gradient; fixed, so that the order of additions is too.
@@ -22,22 +23,25 @@ const PARTS: usize = 16;
 const PART_FLOATS: usize = 1 << 23;
 
 thread_local! {
-    static SCRATCH: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+    static SCRATCH: RefCell<Vec<Vec<f32>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs `f` with `len` floats of this thread, holding anything.
-fn with_scratch(len: usize, f: impl FnOnce(&mut [f32])) {
-    // Taken out, not borrowed: a job that this thread steals while it waits inside `f` gets memory of its own.
-    let mut scratch = SCRATCH.take();
+pub(super) fn with_scratch(len: usize, f: impl FnOnce(&mut [f32])) {
+    // Taken out, not borrowed: what runs inside `f`, or is stolen while it waits, gets memory of its own.
+    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     if scratch.len() < len {
         scratch.resize(len, 0.0);
     }
     f(&mut scratch[..len]);
-    SCRATCH.set(scratch);
+    SCRATCH.with_borrow_mut(|all| all.push(scratch));
 }
 
 /// y = w * x.
 pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
+    if direct::pays_by_outputs(g) && !is_pointwise(g) {
+        return direct::forward(g, x, w, y);
+    }
     let (outs, depth, area) = (g.outs(), g.depth(), g.oh * g.ow);
     each_job(g, y, outs * area, |job, y, threads| {
         let x = x_of(g, x, job);
@@ -62,6 +66,9 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
 
 /// dx = wᵀ * dy.
 pub(super) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
+    if direct::pays_by_inputs(g) && g.outs() >= FEW && !is_pointwise(g) {
+        return direct::input_grad(g, dy, w, dx);
+    }
     let (outs, depth, area) = (g.outs(), g.depth(), g.oh * g.ow);
     each_job(g, dx, g.ins() * g.h * g.w, |job, dx, threads| {
         let dy = &dy[job * outs * area..][..outs * area];
@@ -91,6 +98,9 @@ pub(super) fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
     let size = outs * g.depth();
     if g.n == 0 || size == 0 {
         return dw.fill(0.0);
+    }
+    if direct::pays_by_outputs(g) && !is_pointwise(g) {
+        return direct::weight_grad(g, x, dy, dw);
     }
     let wanted = PARTS.div_ceil(groups).min(PART_FLOATS / dw.len()).clamp(1, g.n);
     let images = g.n.div_ceil(wanted);

@@ -9,6 +9,7 @@
 //! one factor, so gradients of any order stay within the three.
 
 mod cpu;
+mod direct;
 mod geometry;
 #[cfg(feature = "testkit")]
 mod table;
@@ -16,7 +17,7 @@ mod table;
 use acclimate_shaders::shaders::{
     CONV2D, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_TILED, CONV2D_TILED, CONV2D_WEIGHT_GRAD,
 };
-use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, arity, require_all};
+use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_all};
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 
 use crate::window::windows;
@@ -140,6 +141,11 @@ impl Kernel for Conv2d {
         };
         Ok(vec![y])
     }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::of_first(true)
+    }
 }
 
 impl Conv2d {
@@ -210,6 +216,11 @@ impl Kernel for Conv2dInputGrad {
         let many = Conv2dInputGrad { conv: self.conv.times(cx.n), ..*self };
         Ok(vec![unfold(&record_one(many, &[&fold(&cx.leading(0)?)?, &cx.merged(1)?])?, cx.n)?])
     }
+
+    // Images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::of_first(true)
+    }
 }
 
 /// Gradient of a convolution with respect to its weight. Shapes: x [n, c_in, h, w] and dy [n, c_out, oh, ow] give
@@ -273,6 +284,11 @@ impl Kernel for Conv2dWeightGrad {
             }
         };
         Ok(vec![cx.split(&dw)?])
+    }
+
+    // The gradient sums over the images.
+    fn rows(&self, _: &[Spec]) -> Rows {
+        Rows::sum(&[(0, 0), (1, 0)])
     }
 }
 

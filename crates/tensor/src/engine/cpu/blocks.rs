@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 use smallvec::SmallVec;
 
+use super::strided::Reader;
 use crate::dtype::DType;
 use crate::expr::Func;
 use crate::plan::layout::Layout;
@@ -14,14 +15,16 @@ use crate::plan::{Program, Source, Term};
 pub(super) const BLOCK: usize = 512;
 /// Elements that one task computes; more tasks only where there are more elements.
 const TASK: usize = 32 * BLOCK;
+/// Instructions times elements below which waking another thread costs more than it gives.
+pub(super) const SERIAL: usize = 96 * 1024;
 
 /// Where a term's values are while a block is computed.
 #[derive(Clone, Copy, Debug)]
 enum Operand {
     /// In a register.
     Register(usize),
-    /// In the memory of this load, at the block's own position.
-    Direct(usize),
+    /// In the memory of this load, or in its register where they do not lie side by side.
+    Load(usize),
 }
 
 #[derive(Clone, Debug)]
@@ -32,12 +35,10 @@ struct Instruction {
     to: usize,
 }
 
-/// A read: which of the step's sources (`None`: the position itself), how, and into which register.
+/// A read: which of the step's sources (`None`: the position itself), and a register for it.
 #[derive(Clone, Debug)]
 struct Load {
     source: Option<usize>,
-    layout: Layout,
-    contiguous: bool,
     register: usize,
 }
 
@@ -45,12 +46,20 @@ struct Load {
 #[derive(Clone, Debug)]
 pub(super) struct Kernel {
     loads: Vec<Load>,
+    /// How each load reads.
+    readers: Vec<Reader>,
     /// (register, index of the scalar).
     scalars: Vec<(usize, usize)>,
     instructions: Vec<Instruction>,
     result: Operand,
     n_registers: usize,
 }
+
+/// For each load, where the block's values start in its source; `None`: they are in its register.
+type Seen = SmallVec<[Option<usize>; 16]>;
+
+/// What a step reads; `None` is what it updates in place.
+pub(super) type Sources<'a> = &'a [Option<&'a [u32]>];
 
 thread_local! {
     /// Registers of this thread, reused from block to block.
@@ -69,6 +78,7 @@ impl Kernel {
         program.results.iter().for_each(|&r| last[r] = usize::MAX);
         let mut k = Kernel {
             loads: Vec::new(),
+            readers: Vec::new(),
             scalars: Vec::new(),
             instructions: Vec::new(),
             result: Operand::Register(0),
@@ -85,11 +95,10 @@ impl Kernel {
                         n_sources - 1
                     });
                     // Loads keep their registers: they are filled before the first instruction.
-                    let contiguous = source.is_some() && layout.is_contiguous();
-                    let register = k.n_registers;
+                    k.loads.push(Load { source, register: k.n_registers });
+                    k.readers.push(Reader::new(layout.clone()));
                     k.n_registers += 1;
-                    k.loads.push(Load { source, layout: layout.clone(), contiguous, register });
-                    if contiguous { Operand::Direct(k.loads.len() - 1) } else { Operand::Register(register) }
+                    Operand::Load(k.loads.len() - 1)
                 }
                 Term::Scalar { index, .. } => {
                     k.scalars.push((k.n_registers, *index));
@@ -122,10 +131,20 @@ impl Kernel {
         k
     }
 
+    /// How the loads read, in order.
+    pub fn readers(&self) -> &[Reader] {
+        &self.readers
+    }
+
+    /// Rough cost of an element.
+    pub fn cost(&self) -> usize {
+        1 + self.loads.len() + self.instructions.iter().map(|i| i.func.cost() as usize).sum::<usize>()
+    }
+
     /// Fills `out`, the whole index space.
-    pub fn map(&self, sources: &[Option<&[u32]>], scalars: &[u32], out: &mut [u32]) {
+    pub fn map(&self, sources: Sources<'_>, scalars: &[u32], out: &mut [u32]) {
         let task = |(i, chunk): (usize, &mut [u32])| self.span(sources, scalars, i * TASK, chunk);
-        if out.len() > TASK {
+        if out.len() > TASK && out.len() * self.cost() > 2 * SERIAL {
             out.par_chunks_mut(TASK).enumerate().for_each(task);
         } else {
             task((0, out));
@@ -133,71 +152,59 @@ impl Kernel {
     }
 
     /// Fills `out`, the part of the index space from `start` on.
-    fn span(&self, sources: &[Option<&[u32]>], scalars: &[u32], start: usize, out: &mut [u32]) {
+    fn span(&self, sources: Sources<'_>, scalars: &[u32], start: usize, out: &mut [u32]) {
+        let starts: SmallVec<[Option<isize>; 16]> = SmallVec::from_elem(Some(0), self.loads.len());
         self.with_registers(scalars, |registers| {
             for (b, block) in out.chunks_mut(BLOCK).enumerate() {
-                let at = start + b * BLOCK;
-                let n = block.len();
-                for load in &self.loads {
-                    self.fill_at(load, sources, registers, at, n, block);
-                }
-                let last = self.instructions.len().wrapping_sub(1);
-                for (i, ins) in self.instructions.iter().enumerate() {
-                    let to_out = i == last && matches!(self.result, Operand::Register(r) if r == ins.to);
-                    if to_out {
-                        self.execute(ins, sources, registers, at, block);
-                    } else {
-                        let mut to = std::mem::take(&mut registers[ins.to]);
-                        self.execute(ins, sources, registers, at, &mut to[..n]);
-                        registers[ins.to] = to;
-                    }
-                    if to_out {
-                        break;
-                    }
-                }
-                let computed =
-                    matches!((self.result, self.instructions.last()), (Operand::Register(r), Some(i)) if i.to == r);
-                if !computed {
-                    let result = self.operand(self.result, sources, registers, at, n);
-                    block.copy_from_slice(result);
+                let (at, n) = (start + b * BLOCK, block.len());
+                let seen = self.load(sources, &self.readers, &starts, at, n, registers, block);
+                let to_out = match (self.result, self.instructions.last()) {
+                    (Operand::Register(r), Some(last)) => r == last.to,
+                    _ => false,
+                };
+                let inner = self.instructions.len() - usize::from(to_out);
+                self.execute(&self.instructions[..inner], sources, &seen, n, registers);
+                if to_out {
+                    let last = &self.instructions[inner];
+                    let args = self.args(last, sources, &seen, n, registers);
+                    last.func.block(last.dtype, block, &args);
+                } else {
+                    block.copy_from_slice(self.operand(self.result, sources, &seen, n, registers));
                 }
             }
         });
     }
 
-    /// Evaluates a run of `n` (at most [`BLOCK`]) indices whose loads start at `positions` and step by `steps`.
-    pub fn run<'r>(
+    /// The results at `n` (at most [`BLOCK`]) indices from `at` on, of the index space of `readers`; `starts` is added
+    /// to each load's position, `None` reads zeros.
+    #[allow(clippy::too_many_arguments)] // where, how many, of what
+    pub fn get<'r>(
         &self,
-        sources: &[Option<&[u32]>],
-        registers: &'r mut [Vec<u32>],
-        runs: &[RunLoad],
+        sources: &'r [Option<&'r [u32]>],
+        readers: &[Reader],
+        starts: &[Option<isize>],
+        at: usize,
         n: usize,
+        registers: &'r mut [Vec<u32>],
     ) -> &'r [u32] {
-        for (load, run) in self.loads.iter().zip(runs) {
-            fill_run(&mut registers[load.register][..n], load.source.and_then(|s| sources[s]), run);
-        }
-        for ins in &self.instructions {
-            let mut to = std::mem::take(&mut registers[ins.to]);
-            let mut args: [&[u32]; 4] = [&[]; 4];
-            for (slot, &a) in args.iter_mut().zip(&ins.args) {
-                *slot = &registers[self.register_of(a)][..n];
-            }
-            ins.func.block(ins.dtype, &mut to[..n], &args);
-            registers[ins.to] = to;
-        }
-        &registers[self.register_of(self.result)][..n]
+        let seen = self.load(sources, readers, starts, at, n, registers, &[]);
+        self.execute(&self.instructions, sources, &seen, n, registers);
+        self.operand(self.result, sources, &seen, n, registers)
     }
 
-    fn register_of(&self, o: Operand) -> usize {
-        match o {
-            Operand::Register(r) => r,
-            Operand::Direct(l) => self.loads[l].register,
-        }
-    }
-
-    /// Layouts of the loads, in order.
-    pub fn layouts(&self) -> impl Iterator<Item = &Layout> {
-        self.loads.iter().map(|l| &l.layout)
+    /// The same where the result is a load whose `n` (any number of) values lie side by side.
+    pub fn direct<'s>(
+        &self,
+        sources: &[Option<&'s [u32]>],
+        readers: &[Reader],
+        starts: &[Option<isize>],
+        at: usize,
+        n: usize,
+    ) -> Option<&'s [u32]> {
+        let Operand::Load(l) = self.result else { return None };
+        let source = sources[self.loads[l].source?]?;
+        let start = readers[l].side_by_side(starts[l]?, at, n)?;
+        source.get(start..start + n)
     }
 
     /// Registers of this thread, with the scalars filled in.
@@ -220,140 +227,98 @@ impl Kernel {
         result
     }
 
-    fn fill_at(
+    /// Fills the registers of loads whose values do not lie side by side.
+    #[allow(clippy::too_many_arguments)] // as `get`, and what the block holds, for updates in place
+    fn load(
         &self,
-        load: &Load,
-        sources: &[Option<&[u32]>],
-        registers: &mut [Vec<u32>],
+        sources: Sources<'_>,
+        readers: &[Reader],
+        starts: &[Option<isize>],
         at: usize,
         n: usize,
+        registers: &mut [Vec<u32>],
         out: &[u32],
-    ) {
-        let r = load.register;
-        match load.source {
-            // An update in place reads what the block holds.
-            Some(s) if sources[s].is_none() => registers[r][..n].copy_from_slice(&out[..n]),
-            Some(_) if load.contiguous => {}
-            source => fill_strided(&mut registers[r][..n], source.and_then(|s| sources[s]), &load.layout, at),
+    ) -> Seen {
+        let mut seen = Seen::new();
+        for ((load, reader), &start) in self.loads.iter().zip(readers).zip(starts) {
+            let to = &mut registers[load.register][..n];
+            let source = load.source.map(|s| sources[s]);
+            seen.push(match (source, start) {
+                // An update in place reads what the block holds.
+                (Some(None), _) => {
+                    to.copy_from_slice(&out[..n]);
+                    None
+                }
+                (_, None) => {
+                    to.fill(0);
+                    None
+                }
+                (source, Some(start)) => {
+                    let source = source.flatten();
+                    let found = source.and_then(|_| reader.side_by_side(start, at, n));
+                    if found.is_none() {
+                        reader.fill(to, source, start, at);
+                    }
+                    found
+                }
+            });
         }
+        seen
+    }
+
+    fn execute(
+        &self,
+        instructions: &[Instruction],
+        sources: Sources<'_>,
+        seen: &Seen,
+        n: usize,
+        registers: &mut [Vec<u32>],
+    ) {
+        for ins in instructions {
+            let mut to = std::mem::take(&mut registers[ins.to]);
+            let args = self.args(ins, sources, seen, n, registers);
+            ins.func.block(ins.dtype, &mut to[..n], &args);
+            registers[ins.to] = to;
+        }
+    }
+
+    fn args<'x>(
+        &self,
+        ins: &Instruction,
+        sources: Sources<'x>,
+        seen: &Seen,
+        n: usize,
+        registers: &'x [Vec<u32>],
+    ) -> [&'x [u32]; 4] {
+        let mut args: [&[u32]; 4] = [&[]; 4];
+        for (slot, &a) in args.iter_mut().zip(&ins.args) {
+            *slot = self.operand(a, sources, seen, n, registers);
+        }
+        args
     }
 
     fn operand<'x>(
         &self,
         o: Operand,
-        sources: &'x [Option<&[u32]>],
-        registers: &'x [Vec<u32>],
-        at: usize,
+        sources: Sources<'x>,
+        seen: &Seen,
         n: usize,
+        registers: &'x [Vec<u32>],
     ) -> &'x [u32] {
         match o {
             Operand::Register(r) => &registers[r][..n],
-            Operand::Direct(l) => {
-                let load = &self.loads[l];
-                let start = load.layout.offset.unsigned_abs() + at;
-                match load.source.and_then(|s| sources[s]) {
-                    Some(source) => &source[start..start + n],
-                    None => &registers[load.register][..n],
-                }
-            }
-        }
-    }
-
-    fn execute(
-        &self,
-        ins: &Instruction,
-        sources: &[Option<&[u32]>],
-        registers: &[Vec<u32>],
-        at: usize,
-        to: &mut [u32],
-    ) {
-        let mut args: [&[u32]; 4] = [&[]; 4];
-        for (slot, &a) in args.iter_mut().zip(&ins.args) {
-            *slot = self.operand(a, sources, registers, at, to.len());
-        }
-        ins.func.block(ins.dtype, to, &args);
-    }
-}
-
-/// Where a run of a load starts, how far its neighbors are apart; `None`: it lies outside a guard and reads zeros.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RunLoad {
-    pub start: Option<isize>,
-    pub step: isize,
-    /// The guard of the axis that the run follows, with the index at which the run starts.
-    pub guard: Option<(crate::plan::layout::Guard, usize)>,
-}
-
-fn fill_run(to: &mut [u32], source: Option<&[u32]>, run: &RunLoad) {
-    let Some(start) = run.start else { return to.fill(0) };
-    if let Some((guard, from)) = run.guard {
-        for (i, t) in to.iter_mut().enumerate() {
-            let at = (from + i).checked_sub(guard.low).filter(|d| d % guard.step == 0 && d / guard.step < guard.len);
-            *t = at.map_or(0, |d| read(source, start + (d / guard.step) as isize * run.step));
-        }
-        return;
-    }
-    match (run.step, source) {
-        (0, _) => to.fill(read(source, start)),
-        (1, Some(s)) => to.copy_from_slice(&s[start.unsigned_abs()..start.unsigned_abs() + to.len()]),
-        (step, _) => to.iter_mut().enumerate().for_each(|(i, t)| *t = read(source, start + i as isize * step)),
-    }
-}
-
-/// The word at a position; the position itself where there is no source.
-fn read(source: Option<&[u32]>, at: isize) -> u32 {
-    match source {
-        Some(s) => s[at.unsigned_abs()],
-        None => at as u32,
-    }
-}
-
-/// Fills `to` with the elements of the linear indices from `at` on.
-fn fill_strided(to: &mut [u32], source: Option<&[u32]>, layout: &Layout, at: usize) {
-    let axes = &layout.axes;
-    let Some(inner) = axes.last() else { return to.fill(read(source, layout.offset)) };
-    let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, axes.len());
-    let mut rest = at;
-    for d in (0..axes.len()).rev() {
-        index[d] = rest % axes[d].size.max(1);
-        rest /= axes[d].size.max(1);
-    }
-    let last = axes.len() - 1;
-    let mut done = 0;
-    while done < to.len() {
-        let n = (inner.size - index[last]).min(to.len() - done);
-        let mut start = Some(layout.offset);
-        for (a, &i) in axes.iter().zip(&index).take(last) {
-            start = start.and_then(|s| Some(s + position(a, i)?));
-        }
-        let run = match inner.guard {
-            Some(g) => RunLoad { start, step: inner.stride, guard: Some((g, index[last])) },
-            None => RunLoad {
-                start: start.map(|s| s + index[last] as isize * inner.stride),
-                step: inner.stride,
-                guard: None,
+            Operand::Load(l) => match (seen[l], self.loads[l].source.and_then(|s| sources[s])) {
+                (Some(start), Some(source)) => &source[start..start + n],
+                _ => &registers[self.loads[l].register][..n],
             },
-        };
-        fill_run(&mut to[done..done + n], source, &run);
-        done += n;
-        index[last] += n;
-        for d in (0..=last).rev() {
-            if index[d] < axes[d].size || d == 0 {
-                break;
-            }
-            index[d] = 0;
-            index[d - 1] += 1;
         }
     }
 }
 
-/// What index `i` of an axis adds to the position; `None` outside its guard.
-pub(super) fn position(axis: &crate::plan::layout::Axis, i: usize) -> Option<isize> {
-    match axis.guard {
-        None => Some(i as isize * axis.stride),
-        Some(g) => {
-            let d = i.checked_sub(g.low).filter(|d| d % g.step == 0 && d / g.step < g.len)?;
-            Some((d / g.step) as isize * axis.stride)
-        }
+impl Reader {
+    /// The reader over some axes of an index space alone.
+    pub fn over(&self, axes: &[usize]) -> Reader {
+        let l = self.layout();
+        Reader::new(Layout { offset: l.offset, axes: axes.iter().map(|&d| l.axes[d]).collect() })
     }
 }

@@ -4,22 +4,29 @@
 //! `rayon`. Work is cut by shape alone, so answers do not depend on the number of threads.
 
 mod blocks;
+mod lanes;
+mod live;
 mod memory;
 pub mod product;
 mod reduce;
+pub mod simd;
+mod strided;
+pub mod tile;
 
 use std::any::Any;
 use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::device::{Counters, DeviceInfo};
 use crate::dtype::DType;
-use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
+use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run, checks_finite, written};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
 use crate::plan::{Action, OpStep, Plan, Source, Term};
+use crate::shape::Spec;
 
 use blocks::Kernel;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
+use reduce::Reduce;
 
 /// Name, threads and vector width.
 pub(crate) fn info(reason: &str) -> DeviceInfo {
@@ -56,8 +63,15 @@ fn cpu_buffer(b: &Buffer) -> Result<&CpuBuffer> {
     b.as_any().downcast_ref().ok_or_else(|| Error::internal("cpu", "a buffer of another engine"))
 }
 
-/// What `prepare` makes: a register program for each fused step.
-type Kernels = Vec<Option<Kernel>>;
+/// What `prepare` makes of a step.
+enum Ready {
+    Map(Kernel),
+    Reduce(Reduce),
+    Other,
+}
+
+/// One for each step.
+type Kernels = Vec<Ready>;
 
 impl Engine for Cpu {
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -78,14 +92,20 @@ impl Engine for Cpu {
         Ok(Box::new(Here(Some(vec![bytemuck::cast_slice::<u32, u8>(&data)[..bytes].to_vec()]))))
     }
 
+    fn look(&self, buffer: &Buffer, bytes: usize, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.alive()?;
+        f(&bytemuck::cast_slice::<u32, u8>(&cpu_buffer(buffer)?.read())[..bytes]);
+        Ok(())
+    }
+
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         let kernels: Kernels = plan
             .steps
             .iter()
             .map(|s| match &s.action {
-                Action::Map(m) => Some(Kernel::new(&m.program)),
-                Action::Reduce(r) => Some(Kernel::new(&r.program)),
-                _ => None,
+                Action::Map(m) => Ready::Map(Kernel::new(&m.program)),
+                Action::Reduce(r) => Ready::Reduce(Reduce::new(r, plan.values[r.out].spec.dtype)),
+                _ => Ready::Other,
             })
             .collect();
         Ok(Box::new(kernels))
@@ -107,8 +127,11 @@ impl Engine for Cpu {
         let mut scratch: Vec<RwLockWriteGuard<'_, Vec<u32>>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
-            run_step(plan, &step.action, kernel.as_ref(), run.scalars, &mut roots)?;
-            if *check_finite() {
+            match live::rows(plan, step, &mut roots)? {
+                Some(rows) => live::run_step(plan, step, rows, kernel, run.scalars, &mut roots)?,
+                None => run_step(plan, &step.action, kernel, run.scalars, &mut roots)?,
+            }
+            if checks_finite() {
                 finite(plan, step, &mut roots)?;
             }
         }
@@ -123,47 +146,37 @@ impl Engine for Cpu {
     }
 }
 
-fn check_finite() -> &'static bool {
-    static CHECK: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
-    CHECK.get_or_init(|| std::env::var("ACCLIMATE_CHECK").is_ok_and(|v| v == "finite"))
-}
-
 /// Fails at the first f32 that is not finite in what a step wrote.
 fn finite(plan: &Plan, step: &crate::plan::Step, roots: &mut Roots<'_, '_>) -> Result<()> {
-    let outs: &[usize] = match &step.action {
-        Action::Map(m) => &m.outs,
-        Action::Reduce(r) => std::slice::from_ref(&r.out),
-        Action::Op(o) => &o.outs,
-        _ => &[],
-    };
-    for &v in outs.iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
+    let rows = live::rows(plan, step, roots)?;
+    for &v in written(&step.action).iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
         let mut memory = StepMemory::new(plan, &[], &[v], roots)?;
         let data: &[f32] = bytemuck::cast_slice(memory.write(0)?);
-        if let Some(index) = data[..plan.values[v].spec.numel()].iter().position(|x| !x.is_finite()) {
+        // Rows that were left out hold anything.
+        let all = plan.values[v].spec.numel();
+        let n = match (&step.live, rows) {
+            (Some(live), Some(rows)) if live.scope.has_rows() => all / live.of * rows,
+            _ => all,
+        };
+        if let Some(index) = data[..n].iter().position(|x| !x.is_finite()) {
             return Err(Error::NotFinite { node: step.label.clone(), index, at: step.at.to_string() });
         }
     }
     Ok(())
 }
 
-fn run_step(
-    plan: &Plan,
-    action: &Action,
-    kernel: Option<&Kernel>,
-    scalars: &[u32],
-    roots: &mut Roots<'_, '_>,
-) -> Result<()> {
-    let loads = |terms: &[Term]| -> smallvec::SmallVec<[usize; 8]> {
-        terms
-            .iter()
-            .filter_map(|t| match t {
-                Term::Load { source: Source::Value(v), .. } => Some(*v),
-                _ => None,
-            })
-            .collect()
+/// The values that a program reads.
+fn loads(terms: &[Term]) -> smallvec::SmallVec<[usize; 8]> {
+    let value = |t: &Term| match t {
+        Term::Load { source: Source::Value(v), .. } => Some(*v),
+        _ => None,
     };
-    match (action, kernel) {
-        (Action::Map(m), Some(k)) => {
+    terms.iter().filter_map(value).collect()
+}
+
+fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
+    match (action, ready) {
+        (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -171,15 +184,15 @@ fn run_step(
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
         }
-        (Action::Reduce(r), Some(k)) => {
+        (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
             let sources: smallvec::SmallVec<[Option<&[u32]>; 8]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = plan.values[r.out].spec.numel();
-            let dtype = plan.values[r.out].spec.dtype;
-            reduce::run(k, r, dtype, &sources, scalars, &mut memory.write(0)?[..n])
+            k.run(&sources, scalars, &mut memory.write(0)?[..n]);
+            Ok(())
         }
-        (Action::Op(o), _) => run_op(plan, o, roots),
+        (Action::Op(o), _) => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
         (Action::Copy { from, to, offset }, _) => {
             let bytes = plan.values[*from].spec.bytes();
             let mut memory = StepMemory::new(plan, &[*from], &[*to], roots)?;
@@ -197,11 +210,11 @@ fn run_step(
     }
 }
 
-fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
+fn run_op(plan: &Plan, o: &OpStep, in_specs: &[Spec], out_specs: &[Spec], roots: &mut Roots<'_, '_>) -> Result<()> {
     let mut memory = StepMemory::new(plan, &o.ins, &o.outs, roots)?;
     let in_place = o.op.in_place();
     let mut ins = Vec::with_capacity(o.ins.len());
-    for (i, spec) in o.in_specs.iter().enumerate() {
+    for (i, spec) in in_specs.iter().enumerate() {
         if let Some(&(_, out)) = in_place.iter().find(|p| p.0 == i) {
             ins.push(In::InPlace(out));
             continue;
@@ -214,14 +227,14 @@ fn run_op(plan: &Plan, o: &OpStep, roots: &mut Roots<'_, '_>) -> Result<()> {
         });
     }
     let mut outs = Vec::with_capacity(o.outs.len());
-    for (words, spec) in memory.writes().zip(&o.out_specs) {
+    for (words, spec) in memory.writes().zip(out_specs) {
         outs.push(match spec.dtype {
             DType::F32 => Out::Real(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),
             DType::F16 => Out::Half(&mut bytemuck::cast_slice_mut(words)[..spec.numel()]),
             _ => Out::Word(&mut words[..spec.numel()]),
         });
     }
-    o.op.cpu(&mut Call { ins, outs, in_specs: &o.in_specs, out_specs: &o.out_specs });
+    o.op.cpu(&mut Call { ins, outs, in_specs, out_specs });
     Ok(())
 }
 

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use crate::error::{Error, Result};
 use crate::plan::{Plan, Root, ValueId};
 
+use super::live::ByRows;
+
 /// Memory of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Slot {
@@ -12,6 +14,8 @@ pub(super) enum Slot {
     Root(Root),
     /// Scratch memory, shared by all steps: steps run one after the other.
     Scratch(usize),
+    /// What checks of a run find.
+    Check,
 }
 
 /// A part of a slot, in bytes. The offset keeps the device's alignment of bindings; the length is never zero.
@@ -63,6 +67,8 @@ pub(super) struct Dispatch {
     /// Storage bindings 1, 2, ..
     pub ranges: Vec<Range>,
     pub workgroups: usize,
+    /// What it is for fewer rows, if it may leave out some.
+    pub by_rows: Option<ByRows>,
 }
 
 /// Where the values of a plan are bound.

@@ -4,9 +4,11 @@
 //! is read is copied to a staging buffer by the same submission. From the second run on nothing is allocated.
 
 mod adapter;
+mod check;
 mod codegen;
 mod health;
 mod launch;
+mod live;
 mod pipeline;
 mod pool;
 mod prepare;

@@ -9,8 +9,10 @@ use crate::error::{Error, Result};
 use crate::op::Bind;
 use crate::plan::{Action, OpStep, Plan, Root, Step, ValueId};
 
+use super::check::Checks;
 use super::codegen;
 use super::launch::{Dispatch, Memory, Range, Slot, Word, fold};
+use super::live::{self, LookUps};
 use super::pipeline::{Pipeline, Pipelines, dump};
 use super::run::State;
 
@@ -23,6 +25,8 @@ pub(super) struct Launch {
     pub pipeline: Arc<Pipeline>,
     pub ranges: Vec<Range>,
     pub workgroups: (u32, u32),
+    /// Where the workgroups stand instead, in bytes, if only the device knows them.
+    pub indirect: Option<u64>,
     /// Where its `Params` lie in the plan's uniform buffer, in bytes.
     pub params: (u64, u64),
     pub label: String,
@@ -38,6 +42,10 @@ pub(super) struct Ready {
     pub scalars: Vec<(usize, usize)>,
     /// Bytes of each scratch slot.
     pub scratch: Vec<usize>,
+    /// Launches that leave out rows.
+    pub live: LookUps,
+    /// What is checked after each step.
+    pub checks: Checks,
     /// What runs use and give back: one for each run at the same time.
     pub states: Mutex<Vec<State>>,
 }
@@ -48,17 +56,31 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
     let memory = Memory { plan, alignment: caps.offset_alignment.max(4) };
     let mut scratch = Vec::new();
     let mut dispatches = Vec::new();
-    for step in &plan.steps {
-        dispatches.extend(lower(step, memory, caps, &mut scratch)?);
+    let mut checks = Checks::default();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let mut lowered = lower(step, memory, caps, &mut scratch)?;
+        if let Some(live) = &step.live {
+            live::attach(step, live, caps, &mut lowered)?;
+        }
+        dispatches.extend(lowered);
+        dispatches.extend(checks.of(number, step, memory)?);
     }
+    checks.finish(&mut dispatches);
     for dispatch in &dispatches {
         check_bindings(dispatch, caps)?;
     }
     compile(&dispatches, pipelines)?;
-    let mut ready =
-        Ready { launches: Vec::new(), words: Vec::new(), scalars: Vec::new(), scratch, states: Mutex::default() };
+    let mut ready = Ready {
+        launches: Vec::new(),
+        words: Vec::new(),
+        scalars: Vec::new(),
+        scratch,
+        live: LookUps::default(),
+        checks,
+        states: Mutex::default(),
+    };
     for dispatch in dispatches {
-        ready.push(dispatch, caps, pipelines, uniform_alignment / 4)?;
+        ready.push(dispatch, memory, caps, pipelines, uniform_alignment / 4)?;
     }
     Ok(ready)
 }
@@ -88,7 +110,14 @@ fn compile(dispatches: &[Dispatch], pipelines: &Pipelines) -> Result<()> {
 }
 
 impl Ready {
-    fn push(&mut self, dispatch: Dispatch, caps: &Caps, pipelines: &Pipelines, alignment: usize) -> Result<()> {
+    fn push(
+        &mut self,
+        dispatch: Dispatch,
+        memory: Memory<'_>,
+        caps: &Caps,
+        pipelines: &Pipelines,
+        alignment: usize,
+    ) -> Result<()> {
         let workgroups = fold(dispatch.workgroups, caps.max_workgroups, &dispatch.label)?;
         if workgroups.0 == 0 {
             return Ok(());
@@ -108,7 +137,10 @@ impl Ready {
         // A uniform binding is whole rows of four words, and never empty.
         self.words.resize(first + dispatch.words.len().next_multiple_of(4).max(4), 0);
         let params = (4 * first as u64, 4 * (self.words.len() - first) as u64);
-        self.launches.push(Launch { pipeline, ranges: dispatch.ranges, workgroups, params, label: dispatch.label });
+        let number = (self.launches.len(), first);
+        let indirect = dispatch.by_rows.as_ref().map(|by| self.live.push(by, number, memory, caps, pipelines));
+        let (ranges, label, indirect) = (dispatch.ranges, dispatch.label, indirect.transpose()?);
+        self.launches.push(Launch { pipeline, ranges, workgroups, indirect, params, label });
         Ok(())
     }
 }
@@ -183,6 +215,7 @@ fn op_dispatches(
             words: launch.params.iter().map(|&bits| Word::Fixed(bits)).collect(),
             ranges: launch.binds.iter().map(bind).collect::<Result<_>>()?,
             workgroups: launch.workgroups,
+            by_rows: None,
         })
     };
     launches.list.iter().map(dispatch).collect()

@@ -1,5 +1,7 @@
 //! One run of a prepared plan: one command buffer with one compute pass, one submission.
 
+use std::sync::Arc;
+
 use crate::device::Counters;
 use crate::engine::{Buffer, Here, Readback, Run};
 use crate::error::{Error, Result};
@@ -8,6 +10,7 @@ use crate::plan::{Plan, Root};
 use super::Gpu;
 use super::health::lock;
 use super::launch::{Range, Slot};
+use super::live::LiveState;
 use super::pool::GpuBuffer;
 use super::prepare::{Launch, Ready};
 use super::readback::{Pending, padded};
@@ -26,10 +29,12 @@ pub(super) struct State {
     words: Vec<u32>,
     /// For each launch, bind groups by the buffers they name.
     groups: Vec<Cached>,
+    /// For launches that leave out rows.
+    live: Option<LiveState>,
 }
 
 #[derive(Debug, Default)]
-struct Cached {
+pub(super) struct Cached {
     groups: Vec<(Vec<u64>, wgpu::BindGroup)>,
     /// Which one is replaced next.
     turn: usize,
@@ -41,6 +46,7 @@ struct Buffers<'a> {
     outputs: Vec<&'a GpuBuffer>,
     arenas: Vec<GpuBuffer>,
     scratch: Vec<GpuBuffer>,
+    check: Option<Buffer>,
 }
 
 /// The engine's own buffer.
@@ -56,6 +62,7 @@ impl Buffers<'_> {
             Slot::Root(Root::Output(i)) => self.outputs.get(i).copied(),
             Slot::Root(Root::Arena(i)) => self.arenas.get(i),
             Slot::Scratch(i) => self.scratch.get(i),
+            Slot::Check => self.check.as_ref().map(own).transpose()?,
         };
         found.ok_or_else(|| Error::internal("run", format!("no memory {slot:?}")))
     }
@@ -69,15 +76,19 @@ impl Gpu {
         }
         let groups = ready.launches.iter().map(|_| Cached::default()).collect();
         if ready.words.is_empty() {
-            return Ok(State { uniform: None, words: Vec::new(), groups });
+            return Ok(State { uniform: None, words: Vec::new(), groups, live: None });
         }
         let size = 4 * ready.words.len() as u64;
-        let usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        let mut usage = wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST;
+        if !ready.live.is_empty() {
+            usage |= wgpu::BufferUsages::STORAGE;
+        }
         let desc = wgpu::BufferDescriptor { label: Some("acclimate.params"), size, usage, mapped_at_creation: false };
         let uniform = self.health.catch(&self.device, "parameters", size, || self.device.create_buffer(&desc))?;
         Counters::add(&self.counters.buffers_allocated, 1);
         self.queue.write_buffer(&uniform, 0, bytemuck::cast_slice(&ready.words));
-        Ok(State { uniform: Some(uniform), words: ready.words.clone(), groups })
+        let live = self.live_state(&ready.live)?;
+        Ok(State { uniform: Some(uniform), words: ready.words.clone(), groups, live })
     }
 
     /// Runs a plan.
@@ -105,16 +116,28 @@ impl Gpu {
             outputs: run.outputs.iter().map(own).collect::<Result<_>>()?,
             arenas: take(&plan.arenas, "an arena of intermediate values")?,
             scratch: take(&ready.scratch, "scratch memory")?,
+            check: match ready.checks.bytes() {
+                0 => None,
+                bytes => Some(Arc::new(self.pool.take(bytes, "checks")?)),
+            },
         };
         let staging = self.staging(run)?;
         self.write_scalars(ready, state, run.scalars)?;
 
         let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor { label: None });
+        if let Some(check) = &buffers.check {
+            encoder.clear_buffer(own(check)?.raw()?, 0, None);
+        }
         if !ready.launches.is_empty() {
             let mut pass =
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
             let mut current = None;
-            for (launch, cached) in ready.launches.iter().zip(&mut state.groups) {
+            for (number, (launch, cached)) in ready.launches.iter().zip(&mut state.groups).enumerate() {
+                if let (Some(live), Some(uniform)) = (&mut state.live, &state.uniform) {
+                    if self.look_up(&mut pass, live, number, uniform, &buffers)? {
+                        current = None;
+                    }
+                }
                 let group = self.bind_group(launch, cached, state.uniform.as_ref(), &buffers)?;
                 let pipeline = std::ptr::from_ref(&*launch.pipeline);
                 if current != Some(pipeline) {
@@ -122,12 +145,16 @@ impl Gpu {
                     current = Some(pipeline);
                 }
                 pass.set_bind_group(0, group, &[]);
-                pass.dispatch_workgroups(launch.workgroups.0, launch.workgroups.1, 1);
+                match (launch.indirect, &state.live) {
+                    (Some(offset), Some(live)) => pass.dispatch_workgroups_indirect(&live.args, offset),
+                    _ => pass.dispatch_workgroups(launch.workgroups.0, launch.workgroups.1, 1),
+                }
             }
         }
         Counters::add(&self.counters.dispatches, ready.launches.len() as u64);
         let Some(staging) = staging else {
             self.submit(encoder);
+            self.verdict(plan, ready, &buffers)?;
             return self
                 .health
                 .check()
@@ -142,7 +169,54 @@ impl Gpu {
         let submission = self.submit(encoder);
         self.health.check()?;
         let parts = run.read.iter().map(|&(_, bytes)| bytes).collect();
-        Ok(Box::new(Pending::new(&self.device, &self.health, staging, parts, submission)?))
+        let pending = Pending::new(&self.device, &self.health, staging, parts, submission)?;
+        self.verdict(plan, ready, &buffers)?;
+        Ok(Box::new(pending))
+    }
+
+    /// Waits for what the checks found, if there are any.
+    fn verdict(&self, plan: &Plan, ready: &Ready, buffers: &Buffers<'_>) -> Result<()> {
+        buffers.check.as_ref().map_or(Ok(()), |check| ready.checks.verdict(self, plan, check))
+    }
+
+    /// Records the look-ups that come before a launch; whether there were any.
+    fn look_up(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        live: &mut LiveState,
+        number: usize,
+        uniform: &wgpu::Buffer,
+        buffers: &Buffers<'_>,
+    ) -> Result<bool> {
+        let mut any = false;
+        for l in live.list.iter_mut().filter(|l| l.before == number) {
+            let count = buffers.slot(l.count.slot)?;
+            let at = l.groups.at(vec![count.id()], || {
+                let range = |buffer, offset, bytes| {
+                    let size = wgpu::BufferSize::new(bytes);
+                    wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size })
+                };
+                let resources = [
+                    l.params.as_entire_binding(),
+                    range(count.raw()?, l.count.offset, l.count.bytes),
+                    live.table.as_entire_binding(),
+                    uniform.as_entire_binding(),
+                    live.args.as_entire_binding(),
+                ];
+                let entries: Vec<_> = (0u32..)
+                    .zip(resources)
+                    .map(|(binding, resource)| wgpu::BindGroupEntry { binding, resource })
+                    .collect();
+                let (label, layout) = (Some("acclimate.live_rows"), &live.pipeline.layout);
+                Ok(self.device.create_bind_group(&wgpu::BindGroupDescriptor { label, layout, entries: &entries }))
+            })?;
+            pass.set_pipeline(&live.pipeline.raw);
+            pass.set_bind_group(0, &l.groups.groups[at].1, &[]);
+            pass.dispatch_workgroups(l.workgroups, 1, 1);
+            Counters::add(&self.counters.dispatches, 1);
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Memory for what is read; `None` if nothing is.
@@ -179,9 +253,16 @@ impl Gpu {
         buffers: &Buffers<'_>,
     ) -> Result<&'a wgpu::BindGroup> {
         let key = launch.ranges.iter().map(|r| Ok(buffers.slot(r.slot)?.id())).collect::<Result<Vec<u64>>>()?;
-        if let Some(found) = cached.groups.iter().position(|(k, _)| *k == key) {
-            return Ok(&cached.groups[found].1);
-        }
+        let at = cached.at(key, || self.new_group(launch, uniform, buffers))?;
+        Ok(&cached.groups[at].1)
+    }
+
+    fn new_group(
+        &self,
+        launch: &Launch,
+        uniform: Option<&wgpu::Buffer>,
+        buffers: &Buffers<'_>,
+    ) -> Result<wgpu::BindGroup> {
         let uniform = uniform.ok_or_else(|| Error::internal("run", "a launch without parameters"))?;
         let binding = |buffer, offset, bytes| {
             wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset, size: wgpu::BufferSize::new(bytes) })
@@ -201,16 +282,24 @@ impl Gpu {
         }
         let layout = &launch.pipeline.layout;
         let desc = wgpu::BindGroupDescriptor { label: Some(&launch.label), layout, entries: &entries };
-        let group = self.device.create_bind_group(&desc);
-        let at = if cached.groups.len() < KEPT {
-            cached.groups.push((key, group));
-            cached.groups.len() - 1
-        } else {
-            let at = cached.turn % KEPT;
-            cached.turn += 1;
-            cached.groups[at] = (key, group);
-            at
-        };
-        Ok(&cached.groups[at].1)
+        Ok(self.device.create_bind_group(&desc))
+    }
+}
+
+impl Cached {
+    /// The index of the bind group for these buffers, made if it is new.
+    fn at(&mut self, key: Vec<u64>, make: impl FnOnce() -> Result<wgpu::BindGroup>) -> Result<usize> {
+        if let Some(found) = self.groups.iter().position(|(k, _)| *k == key) {
+            return Ok(found);
+        }
+        let group = make()?;
+        if self.groups.len() < KEPT {
+            self.groups.push((key, group));
+            return Ok(self.groups.len() - 1);
+        }
+        let at = self.turn % KEPT;
+        self.turn += 1;
+        self.groups[at] = (key, group);
+        Ok(at)
     }
 }

@@ -294,7 +294,7 @@ pub(super) mod tests {
             terms.push(Term::Apply { func: Func::Add, dtype: spec.dtype, out: spec.dtype, args });
             let program = Program { results: vec![terms.len() - 1], terms };
             let action = Action::Map(MapStep { dims: vec![64], program, outs: vec![out] });
-            Step { action, label: format!("step {out}"), at: std::panic::Location::caller() }
+            Step { action, live: None, label: format!("step {out}"), at: std::panic::Location::caller() }
         };
         Plan {
             inputs: vec![spec.clone()],

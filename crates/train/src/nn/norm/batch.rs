@@ -91,6 +91,12 @@ impl BatchNorm {
                 let new = mix([&batch.mean.detach()?, &batch.unbiased()?.detach()?], share(momentum)?)?;
                 (new.clone(), Some(new))
             }
+            Statistics::Robust(momentum) => {
+                let batch = self.batch(x, 1)?;
+                let [mean, variance] = mix([&batch.mean, &batch.variance], share(momentum)?)?;
+                let new = [mean.detach()?, variance.detach()?];
+                ([mean, variance], Some(new))
+            }
         })
     }
 

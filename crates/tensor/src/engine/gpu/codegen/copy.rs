@@ -8,7 +8,14 @@ use crate::engine::gpu::launch::{Dispatch, Memory, Word};
 
 fn finish(w: Writer, comment: &str, n: usize, label: &str) -> Dispatch {
     let (source, words, ranges) = w.finish(comment, "");
-    Dispatch { source: source.into(), label: label.to_owned(), words, ranges, workgroups: n.div_ceil(THREADS) }
+    Dispatch {
+        source: source.into(),
+        label: label.to_owned(),
+        words,
+        ranges,
+        workgroups: n.div_ceil(THREADS),
+        by_rows: None,
+    }
 }
 
 fn begin(n: usize) -> Result<Writer> {

@@ -56,5 +56,5 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
     }
     let (source, words, ranges) = w.finish("A fused element-wise group: one thread an element.", "");
     let label = label.to_owned();
-    Ok(Some(Dispatch { source: source.into(), label, words, ranges, workgroups: n.div_ceil(THREADS) }))
+    Ok(Some(Dispatch { source: source.into(), label, words, ranges, workgroups: n.div_ceil(THREADS), by_rows: None }))
 }

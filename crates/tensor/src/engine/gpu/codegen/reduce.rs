@@ -185,7 +185,7 @@ impl Group<'_> {
         };
         let (source, words, ranges) = w.finish(&comment, &store);
         let workgroups = n_out.div_ceil(THREADS / lanes) * by.n_chunks;
-        Ok(Dispatch { source: source.into(), label: self.label.to_owned(), words, ranges, workgroups })
+        Ok(Dispatch { source: source.into(), label: self.label.to_owned(), words, ranges, workgroups, by_rows: None })
     }
 
     /// Writes which output and which part of its elements a thread has.

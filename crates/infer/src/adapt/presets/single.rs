@@ -1,9 +1,9 @@
-//! Known methods, each a value.
+//! Methods of one input at a time, and the baselines that move nothing.
 
 use acclimate_train::Statistics;
 use acclimate_train::optim;
 
-use super::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Reset, Window};
+use crate::adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Window};
 use crate::views::Views;
 
 /// The source model, unchanged.
@@ -17,27 +17,6 @@ pub fn stretch() -> Adaptation {
     Adaptation::new("stretch", Objective::None).prepare(Prepare::Stretch)
 }
 
-/// The batch's own normalization statistics (Nado et al. 2020; Schneider et al. 2020 with N = 0).
-pub fn statistics() -> Adaptation {
-    Adaptation::new("statistics", Objective::None)
-        .statistics(Statistics::Batch)
-        .window(Window::ThisBatch)
-        .reset(Reset::Never)
-        .answer(Answer::BeforeStep)
-}
-
-/// TENT (Wang et al. 2021): one Adam step a batch on the normalization affine against the mean entropy, never reset. It
-/// answers with the forward pass *before* the step.
-pub fn tent(rate: f64) -> Adaptation {
-    Adaptation::new("tent", Objective::Entropy)
-        .moves(Moves::NormAffine)
-        .statistics(Statistics::Batch)
-        .step(optim::adam(rate), 1)
-        .window(Window::ThisBatch)
-        .reset(Reset::Never)
-        .answer(Answer::BeforeStep)
-}
-
 /// MEMO (Zhang, Levine, Finn 2022) on the normalization affine alone: for each input one SGD step against the entropy
 /// of the mean prediction over `views` views, with source statistics blended with those of the views as if the source
 /// were 16 inputs (Schneider et al. 2020; n counts the views). It answers after the step, reset after each input, and
@@ -49,6 +28,35 @@ pub fn memo_affine(views: usize, rate: f64) -> Adaptation {
         .step(optim::sgd(rate), 1)
         .window(Window::Views(Views::new(views)))
         .guard(Guard::LossMustFall)
+}
+
+/// MEMO (Zhang, Levine, Finn 2022) in full: as [`memo_affine`], with all parameters moving. The reference's rate for
+/// CIFAR-10 is 0.005, its views are AugMix compositions; here they are those of [`Views`]. Rows of a window share their
+/// statistics, so the prior counts n = `views`.
+pub fn memo(views: usize, rate: f64) -> Adaptation {
+    memo_affine(views, rate).named("memo").moves(Moves::All)
+}
+
+/// [`memo_affine`] with low-rank additions to every weight in place of the affine, each input with its own: the network is
+/// shared, and before the step it answers as the source does. Statistics are the source's.
+pub fn memo_low_rank(views: usize, rank: usize, rate: f64) -> Adaptation {
+    memo_affine(views, rate).named("memo-low-rank").statistics(Statistics::Source).moves(Moves::LowRank {
+        rank,
+        scale: 1.0,
+        under: Vec::new(),
+    })
+}
+
+/// Test-time training (Sun et al. 2020): for each input `steps` SGD steps (the paper: 10 at 0.001, without momentum) that
+/// make the side head tell by how many quarter turns the input was turned, on everything at or below the paths `shared`
+/// (the trunk and the side head); then the main head answers. The model is a [`acclimate_train::nn::TwoHeads`] trained
+/// jointly. Chosen: the objective is of all four turns of each of `views` views, where the reference draws 32 random
+/// crops and turns; source statistics (the paper's network has group normalization).
+pub fn ttt(shared: &[&str], views: usize, rate: f64, steps: usize) -> Adaptation {
+    Adaptation::new("ttt", Objective::QuarterTurns)
+        .moves(Moves::Under(shared.iter().map(|&path| path.to_owned()).collect()))
+        .step(optim::sgd(rate), steps)
+        .window(Window::Views(Views::new(views)))
 }
 
 /// The mean prediction over the same views, without adaptation: what every single-input method must beat.

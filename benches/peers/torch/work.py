@@ -1,0 +1,190 @@
+"""The rows of benches/src/rows.rs in PyTorch: the same numbers in, the same result out."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+
+def values(n, salt):
+    """Reproducible numbers in [-0.5, 0.5), as `values` in benches/src/row.rs."""
+    with np.errstate(over="ignore"):
+        h = np.arange(n, dtype=np.uint32) * np.uint32(0x9E3779B1)
+        h += np.uint32((salt * 0x85EBCA77) & 0xFFFFFFFF)
+        h ^= h >> np.uint32(16)
+        h *= np.uint32(0x85EBCA6B)
+        h ^= h >> np.uint32(13)
+        h *= np.uint32(0xC2B2AE35)
+        h ^= h >> np.uint32(16)
+    return (h >> np.uint32(8)).astype(np.float32) / np.float32(16777216.0) - np.float32(0.5)
+
+
+def tensor(dims, salt, dtype):
+    return torch.from_numpy(values(int(np.prod(dims)), salt).reshape(dims)).to(dtype)
+
+
+def fill(names_and_params, dtype):
+    """The values of `params` in rows.rs, in the same order."""
+    fan_in = 1
+    with torch.no_grad():
+        for salt, (name, p) in enumerate(names_and_params, start=100):
+            is_norm = name.startswith("bn")
+            if p.dim() > 1:
+                fan_in = int(np.prod(p.shape[1:]))
+            if is_norm:
+                scale, shift = 0.5, 1.0 if name.endswith("weight") else 0.0
+            else:
+                scale, shift = np.float32(2.0) / np.sqrt(np.float32(fan_in)), 0.0
+            v = values(p.numel(), salt) * np.float32(scale) + np.float32(shift)
+            p.copy_(torch.from_numpy(v.reshape(tuple(p.shape))).to(dtype))
+
+
+def labels(n):
+    return torch.tensor([(i * 7 + 3) % 10 for i in range(n)])
+
+
+class Cnn(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        widths = [3, 32, 64, 128]
+        for i in range(1, 4):
+            stride = 1 if i == 1 else 2
+            setattr(self, f"conv{i}", torch.nn.Conv2d(widths[i - 1], widths[i], 3, stride, 1, bias=False))
+            setattr(self, f"bn{i}", torch.nn.BatchNorm2d(widths[i]))
+        self.fc = torch.nn.Linear(128, 10)
+
+    def forward(self, x):
+        for i in range(1, 4):
+            x = F.relu(getattr(self, f"bn{i}")(getattr(self, f"conv{i}")(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+def cnn(dtype):
+    net = Cnn().to(dtype)
+    fill(net.named_parameters(), dtype)
+    return net
+
+
+def images(dtype):
+    return tensor((32, 3, 32, 32), 1, dtype)
+
+
+def entropy(logits):
+    logp = logits.log_softmax(1)
+    return -(logp.exp() * logp).sum(1).mean()
+
+
+def matmul(n):
+    def make(dtype):
+        a, b = tensor((n, n), 1, dtype), tensor((n, n), 2, dtype)
+        return lambda: a @ b
+
+    return make
+
+
+def relu_chain(dtype):
+    x = tensor((1 << 22,), 1, dtype)
+    return lambda: torch.relu(2 * x + 1)
+
+
+def total(dtype):
+    x = tensor((1 << 22,), 1, dtype)
+    return lambda: x.sum()
+
+
+def training(net, x, y):
+    # The fused form is the fastest that PyTorch has.
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        loss = F.cross_entropy(net(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    return step
+
+
+def mlp_step(dtype):
+    net = torch.nn.Sequential()
+    for i, (a, b) in enumerate([(784, 512), (512, 512), (512, 10)], start=1):
+        net.add_module(f"fc{i}", torch.nn.Linear(a, b))
+        if i < 3:
+            net.add_module(f"relu{i}", torch.nn.ReLU())
+    net = net.to(dtype)
+    fill(net.named_parameters(), dtype)
+    return training(net, tensor((128, 784), 1, dtype), labels(128))
+
+
+def cnn_step(dtype):
+    return training(cnn(dtype).train(), images(dtype), labels(32))
+
+
+def cnn_forward(dtype):
+    net, x = cnn(dtype).eval(), images(dtype)
+
+    def forward():
+        with torch.inference_mode():
+            return net(x)
+
+    return forward
+
+
+def tent_step(dtype):
+    net, x = cnn(dtype), images(dtype)
+    affine = []
+    for module in net.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.track_running_stats, module.running_mean, module.running_var = False, None, None
+            affine += [module.weight, module.bias]
+    net.requires_grad_(False)
+    for p in affine:
+        p.requires_grad_(True)
+    optimizer = torch.optim.Adam(affine, lr=1e-3, fused=True)
+
+    def step():
+        optimizer.zero_grad(set_to_none=True)
+        logits = net(x)
+        entropy(logits).backward()
+        optimizer.step()
+        return logits.detach()
+
+    return step
+
+
+def slots_32(dtype):
+    params = {name: p.detach() for name, p in cnn(dtype).named_parameters()}
+    affine = {name: p for name, p in params.items() if name.startswith("bn")}
+    x = images(dtype)
+
+    def net(affine, x):
+        x = x.unsqueeze(0)
+        for i in range(1, 4):
+            x = F.conv2d(x, params[f"conv{i}.weight"], None, 1 if i == 1 else 2, 1)
+            x = F.relu(F.batch_norm(x, None, None, affine[f"bn{i}.weight"], affine[f"bn{i}.bias"], True, 0.1, 1e-5))
+        return F.linear(x.mean((2, 3)), params["fc.weight"], params["fc.bias"])
+
+    def one(x):
+        grads = torch.func.grad(lambda affine: entropy(net(affine, x)))(affine)
+        # The first step of Adam from moments of zero.
+        moved = {}
+        for name, g in grads.items():
+            m, v = 0.1 * g, 0.001 * g * g
+            moved[name] = affine[name] - 1e-3 / 0.1 * m / (v.sqrt() / (0.001**0.5) + 1e-8)
+        return net(moved, x).squeeze(0)
+
+    batched = torch.func.vmap(one)
+    return lambda: batched(x).unsqueeze(1)
+
+
+ROWS = {
+    "matmul_512": matmul(512),
+    "matmul_1024": matmul(1024),
+    "relu_chain_4m": relu_chain,
+    "sum_4m": total,
+    "mlp_step": mlp_step,
+    "cnn_step": cnn_step,
+    "cnn_forward": cnn_forward,
+    "tent_step": tent_step,
+    "slots_32": slots_32,
+}

@@ -1,0 +1,155 @@
+//! Everything that changes while a session runs, in one named value: the overlay, the optimizer's moments, and what
+//! guards, teachers and memories remember. Reset gives it its initial values; there is nowhere else to keep state.
+
+use acclimate_tensor::{DType, Device, Result as TensorResult, Tensor, Tree};
+use acclimate_train::optim::State;
+
+use crate::error::Error;
+
+const DELTA: &str = "delta";
+const OPTIMIZER: &str = "optimizer/";
+const MEMORY: &str = "memory/";
+
+/// What a batch method carries from window to window. All of it is tensors, donated to the step that updates them.
+#[derive(Clone, Debug)]
+pub struct Carried {
+    delta: Tensor,
+    optimizer: State,
+    memory: State,
+}
+
+impl Carried {
+    /// An overlay, the optimizer's state and nothing remembered.
+    pub(crate) fn new(delta: Tensor, optimizer: State) -> Self {
+        Carried { delta, optimizer, memory: State::new() }
+    }
+
+    /// The overlay Δ = θ − θ₀, flat.
+    pub fn delta(&self) -> &Tensor {
+        &self.delta
+    }
+
+    /// The optimizer's state.
+    pub fn optimizer(&self) -> &State {
+        &self.optimizer
+    }
+
+    /// Names and tensors in a fixed order: `delta`, `optimizer/..`, `memory/..`. Together they are the whole state.
+    pub fn iter(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let under = |prefix: &'static str| move |(name, t)| (format!("{prefix}{name}"), t);
+        std::iter::once((DELTA.to_owned(), &self.delta))
+            .chain(self.optimizer.iter().map(under(OPTIMIZER)))
+            .chain(self.memory.iter().map(under(MEMORY)))
+    }
+
+    /// The names, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.iter().map(|(name, _)| name).collect()
+    }
+
+    /// The same state with other values, for example from a file. Fails on a name that is unknown, missing or given
+    /// twice, and on another shape or dtype.
+    pub fn with_values(&self, values: impl IntoIterator<Item = (String, Tensor)>) -> Result<Self, Error> {
+        let mut given: Vec<(String, Tensor)> = values.into_iter().collect();
+        let mut taken = Vec::new();
+        for (name, old) in self.iter() {
+            let at = given.iter().position(|(n, _)| *n == name);
+            let Some(at) = at else {
+                return Err(Error::size("adapted state", format!("a value for `{name}`"), "none"));
+            };
+            let (_, new) = given.swap_remove(at);
+            if new.spec() != old.spec() {
+                return Err(Error::size(format!("adapted state `{name}`"), old.spec(), new.spec()));
+            }
+            taken.push(new);
+        }
+        if let Some((name, _)) = given.first() {
+            return Err(Error::size("adapted state", format!("names among {:?}", self.names()), name));
+        }
+        let mut leaves = taken.into_iter();
+        Ok(Self::put_together(&self.form(), &mut leaves)?)
+    }
+
+    /// The same values on another device.
+    pub fn to_device(&self, device: &Device) -> Result<Self, Error> {
+        Ok(Carried {
+            delta: self.delta.to_device(device)?,
+            optimizer: self.optimizer.to_device(device)?,
+            memory: self.memory.to_device(device)?,
+        })
+    }
+
+    /// What is remembered under a name.
+    pub(crate) fn memory(&self, name: &str) -> Result<&Tensor, Error> {
+        Ok(self.memory.require(name)?)
+    }
+
+    /// What is remembered, all of it.
+    pub(crate) fn memories(&self) -> impl Iterator<Item = (&str, &Tensor)> {
+        self.memory.iter()
+    }
+
+    /// With another overlay and optimizer state.
+    pub(crate) fn stepped(&self, delta: Tensor, optimizer: State) -> Self {
+        Carried { delta, optimizer, memory: self.memory.clone() }
+    }
+
+    /// With one more thing remembered, or another value of it. The order of names stays.
+    pub(crate) fn remember(mut self, name: &str, value: Tensor) -> Self {
+        let mut memory = State::new();
+        let known = self.memory.get(name).is_some();
+        for (n, t) in self.memory.iter() {
+            memory = memory.with(n, if n == name { value.clone() } else { t.clone() });
+        }
+        self.memory = if known { memory } else { memory.with(name, value) };
+        self
+    }
+
+    /// These values where `keep` (a bool of one element), else the old ones, bit for bit.
+    pub(crate) fn or_old(&self, keep: &Tensor, old: &Carried) -> Result<Self, Error> {
+        let choose = |new: &Tensor, old: &Tensor| -> TensorResult<Tensor> {
+            if new.is(old) {
+                return Ok(old.clone());
+            }
+            let keep = keep.reshape(&[])?.broadcast_to(new.shape())?;
+            match new.dtype() {
+                DType::Bool => keep.and(new)?.or(&keep.not()?.and(old)?),
+                _ => keep.select(new, old),
+            }
+        };
+        let states = |new: &State, old: &State| -> Result<State, Error> {
+            let mut state = State::new();
+            for (name, new) in new.iter() {
+                state = state.with(name, choose(new, old.require(name)?)?);
+            }
+            Ok(state)
+        };
+        Ok(Carried {
+            delta: choose(&self.delta, &old.delta)?,
+            optimizer: states(&self.optimizer, &old.optimizer)?,
+            memory: states(&self.memory, &old.memory)?,
+        })
+    }
+
+    fn form(&self) -> <Self as Tree>::Form {
+        let names = |s: &State| s.iter().map(|(name, _)| name.to_owned()).collect();
+        (names(&self.optimizer), names(&self.memory))
+    }
+}
+
+impl Tree for Carried {
+    type Form = (Vec<String>, Vec<String>);
+
+    fn take_apart(self, leaves: &mut Vec<Tensor>) -> Self::Form {
+        leaves.push(self.delta);
+        (self.optimizer.take_apart(leaves), self.memory.take_apart(leaves))
+    }
+
+    fn put_together((optimizer, memory): &Self::Form, leaves: &mut dyn Iterator<Item = Tensor>) -> TensorResult<Self> {
+        Ok(Carried {
+            delta: Tensor::put_together(&(), leaves)?,
+            optimizer: State::put_together(optimizer, leaves)?,
+            memory: State::put_together(memory, leaves)?,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! The first steps of every method, on the CPU engine, are those of a PyTorch float64 reimplementation.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+#[path = "traces/check.rs"]
+mod check;
+mod traces;
+
+use acclimate_tensor::Device;
+
+#[test]
+fn statistics() {
+    check::statistics_trace(&Device::cpu());
+}
+
+#[test]
+fn tent() {
+    check::tent_trace(&Device::cpu());
+}
+
+#[test]
+fn memo_affine() {
+    check::memo_affine_trace(&Device::cpu());
+}
+
+#[test]
+fn streams() {
+    for (name, method) in check::streams() {
+        let resets = check::steps_of(&Device::cpu(), name, method);
+        assert_eq!(resets > 0, name == "rdumb", "{name}: {resets} resets");
+    }
+}
+
+#[test]
+fn ttt() {
+    check::ttt_trace(&Device::cpu());
+}
+
+#[test]
+fn eata() {
+    check::eata_trace(&Device::cpu());
+}
+
+#[test]
+fn sar_resets_where_the_loss_falls_too_low() {
+    check::sar_recover_trace(&Device::cpu());
+}
+
+/// A trace refuses a method that differs in one part.
+#[test]
+fn traces_have_teeth() {
+    for (name, method) in check::wrong() {
+        let config = method.config();
+        // The thread's panic is the refusal.
+        let follows = std::thread::spawn(move || check::steps_of(&Device::cpu(), name, method)).join();
+        assert!(follows.is_err(), "a wrong {name} follows its trace: {config}");
+    }
+}

@@ -1,0 +1,242 @@
+//! Every method's first steps against its trace.
+
+use acclimate_infer::adapt::{
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, come, cotta, deyo, eata, ema_bn, eta,
+    eta_come, forward_only, frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar,
+    shot_im, statistics, t3a, tent, ttt,
+};
+use acclimate_infer::receipt::{Action, Change};
+use acclimate_infer::views::Views;
+use acclimate_infer::{
+    Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Weighting, Window,
+};
+use acclimate_tensor::Device;
+use acclimate_train::{Statistics, optim};
+
+use super::traces::{DIMS, Trace, assert_close, logits, moved};
+
+/// What the methods without a step answer.
+pub fn statistics_trace(device: &Device) {
+    let t = Trace::read("statistics");
+    let cases: [(&str, &str, Adaptation); 5] = [
+        ("x_clean", "logits.clean", frozen()),
+        ("x", "logits.source", frozen()),
+        ("x", "logits.batch", statistics()),
+        ("x", "logits.prior", prior_bn(16.0)),
+        ("x", "logits.prior_alone", prior_bn(16.0)),
+    ];
+    for (x, expected, method) in cases {
+        let expected_logits = &t.get(expected).values;
+        let x = &t.get(x).values[..expected_logits.len() / 3 * 64];
+        let answers = t.session(device, method).answer(x, DIMS).unwrap();
+        assert_close(expected, &logits(&answers), expected_logits, 0);
+    }
+}
+
+/// A method that steps on the same batch again and again: losses, answers and what moved, step by step. `x` may have a
+/// batch for each step. Returns how often everything was reset.
+pub fn steps_of(device: &Device, name: &str, method: Adaptation) -> usize {
+    let t = Trace::read(name);
+    let (_, params) = t.network(device);
+    let mut session = t.session(device, method);
+    let n_steps = t.get("logits").dims[0];
+    let mut resets = 0;
+    for step in 0..n_steps {
+        let x = if t.get("x").dims.len() == 5 { t.row("x", step) } else { &t.get("x").values };
+        let answers = session.answer(x, DIMS).unwrap();
+        let what = |w: &str| format!("{name} step {step}: {w}");
+        assert_close(&what("logits"), &logits(&answers), t.row("logits", step), step);
+        if t.has("loss") {
+            let Some(Change { before, .. }) = answers[0].receipt.facts.loss else { panic!("{name} has no loss") };
+            assert_close(&what("loss"), &[before], t.row("loss", step), step);
+        }
+        let state = session.carried().unwrap();
+        let delta = state.delta().to_vec::<f32>().unwrap();
+        for entry in session.overlay().entries() {
+            let stored = format!("affine.{}", entry.path);
+            if t.has(&stored) {
+                let found = moved(&session, &params, &delta, &entry.path);
+                assert_close(&what(&stored), &found, t.row(&stored, step), step);
+            }
+        }
+        for (key, tensor) in state.iter() {
+            if t.has(&key) {
+                assert_close(&what(&key), &tensor.to_vec::<f32>().unwrap(), t.row(&key, step), step);
+            }
+        }
+        if t.has("kept") {
+            let kept: Vec<f32> = answers
+                .iter()
+                .map(|a| f32::from(u8::from(a.receipt.facts.verdict.action != Action::LeftAlone)))
+                .collect();
+            assert_eq!(kept, t.row("kept", step), "{}", what("rows kept"));
+        }
+        resets += usize::from(answers[0].receipt.facts.verdict.action == Action::Reset);
+    }
+    resets
+}
+
+pub fn tent_trace(device: &Device) {
+    steps_of(device, "tent", tent(1e-3));
+}
+
+/// One step on given views: they are the rows of a batch, so that no view is drawn.
+pub fn memo_affine_trace(device: &Device) {
+    let t = Trace::read("memo_affine");
+    let (_, params) = t.network(device);
+    let method = Adaptation::new("memo-affine on given views", Objective::MarginalEntropy)
+        .moves(Moves::NormAffine)
+        .statistics(Statistics::Prior(16.0))
+        .step(optim::sgd(5e-3), 1)
+        .window(Window::ThisBatch)
+        .reset(Reset::Never)
+        .answer(Answer::AfterStep);
+    let views = &t.get("views").values;
+    let mut session = t.session(device, method.clone());
+    let after = session.answer(views, DIMS).unwrap();
+    assert_close("logits after", &logits(&after), &t.get("logits_after").values, 1);
+    let loss = after[0].receipt.facts.loss.unwrap();
+    assert_close("loss", &[loss.before, loss.after], &[t.get("loss").values[0], t.get("loss_after").values[0]], 1);
+    let delta = session.carried().unwrap().delta().to_vec::<f32>().unwrap();
+    for entry in session.overlay().entries() {
+        let found = moved(&session, &params, &delta, &entry.path);
+        assert_close(&entry.path, &found, &t.get(&format!("affine.{}", entry.path)).values, 1);
+        // Δ alone is −rate · gradient: the sum above would hide a wrong one.
+        let gradient = t.get(&format!("grad.{}", entry.path)).values.iter().map(|g| -5e-3 * g).collect::<Vec<_>>();
+        assert_close(&entry.path, &delta[entry.offset..entry.offset + entry.len()], &gradient, 8);
+    }
+    let before = t.session(device, method.answer(Answer::BeforeStep)).answer(views, DIMS).unwrap();
+    assert_close("logits before", &logits(&before), &t.get("logits_before").values, 0);
+}
+
+/// Every method that steps along a stream, with its trace's numbers.
+pub fn streams() -> Vec<(&'static str, Adaptation)> {
+    let mirrored = Views { count: 2, mirror: true, gain: 0.0, offset: 0.0 };
+    let teacher = Teacher { keep: 0.9, views: Some(Views { count: 3, ..mirrored }), unsure: 1.0 };
+    let lame_of = |affinity, weight| lame(Lame { affinity, weight, iterations: 100 });
+    vec![
+        ("pseudo_label", pseudo_label(1e-3, 0.9)),
+        ("rpl", rpl(1e-3)),
+        ("come", come(1e-3)),
+        ("eta", eta(1e-3, 0.6)),
+        ("eta_come", eta_come(1e-3, 0.6)),
+        ("sar", sar(0.02)),
+        ("deyo", deyo(1e-3)),
+        ("shot_im", shot_im(0.01)),
+        ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
+        ("rdumb", rdumb(1e-3, 0.6).reset(Reset::EveryUpdates(3))),
+        ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
+        (
+            "rotta",
+            rotta(1e-3)
+                .statistics(Statistics::Robust(0.2))
+                .window(Window::Memory(Memory { size: 8, policy: Policy::Timely }, mirrored))
+                .teacher(Teacher { views: None, ..teacher }),
+        ),
+        (
+            "note",
+            note(1e-3)
+                .statistics(Statistics::Robust(0.2))
+                .window(Window::Memory(Memory { size: 8, policy: Policy::Reservoir }, Views { count: 1, ..mirrored })),
+        ),
+        ("alpha_bn", alpha_bn(0.1)),
+        ("ema_bn", ema_bn(0.1)),
+        ("t3a", t3a(4)),
+        ("lame_nearest", lame_of(Affinity::Nearest(5), 1.0)),
+        ("lame_gaussian", lame_of(Affinity::Gaussian(5), 0.2)),
+        ("lame_linear", lame_of(Affinity::Linear, 0.2)),
+        ("prior_corrected", prior_corrected()),
+        ("forward_only", forward_only(0.05).search(Search { candidates: 9, width: 0.05 }, 1)),
+    ]
+}
+
+/// Methods that are wrong in one part each.
+#[allow(dead_code)] // one engine is enough
+pub fn wrong() -> Vec<(&'static str, Adaptation)> {
+    let right = |name: &str| streams().into_iter().find(|(n, _)| *n == name).map(|(_, m)| m).unwrap();
+    let bank =
+        |policy| Window::Memory(Memory { size: 8, policy }, Views { count: 2, mirror: true, gain: 0.0, offset: 0.0 });
+    vec![
+        ("tent", tent(1.2e-3)),
+        ("pseudo_label", right("rpl")),
+        ("rpl", right("rpl").objective(Objective::GeneralizedCrossEntropy(0.7))),
+        ("come", right("come").objective(Objective::Entropy)),
+        ("eta", right("eta").weighting(Weighting::Equal)),
+        ("eta", right("eta").without_guards().guard(Guard::Sure(0.4))),
+        ("eta_come", right("eta")),
+        ("eata", right("eta")),
+        ("sar", right("sar").sharpness_aware(0.04)),
+        ("sar", right("sar").step(optim::sgd(0.02), 1)),
+        ("sar_recover", right("sar")),
+        ("deyo", right("deyo").weighting(Weighting::Confidence(0.4))),
+        ("shot_im", right("shot_im").moves(Moves::NormAffine)),
+        ("roid", right("roid").replace_settle(Settle::TowardsSource(0.98))),
+        ("roid", right("roid").objective(Objective::LikelihoodRatio(None))),
+        ("roid", right("roid").output(acclimate_infer::Output::AsIs)),
+        ("rdumb", right("rdumb").reset(Reset::EveryUpdates(4))),
+        ("cotta", right("cotta").replace_settle(Settle::Restore(0.04))),
+        ("cotta", right("cotta").answer(Answer::BeforeStep)),
+        ("rotta", right("rotta").statistics(Statistics::Ema(0.2))),
+        ("rotta", right("rotta").window(bank(Policy::Reservoir))),
+        ("note", right("note").window(bank(Policy::Timely))),
+        ("alpha_bn", alpha_bn(0.12)),
+        ("ema_bn", right("alpha_bn")),
+        ("t3a", t3a(3)),
+        ("lame_nearest", right("lame_gaussian")),
+        ("prior_corrected", statistics()),
+        ("forward_only", forward_only(0.05).search(Search { candidates: 10, width: 0.05 }, 1)),
+    ]
+}
+
+/// EATA with the importances that the trace was made with.
+pub fn eata_trace(device: &Device) {
+    let t = Trace::read("eata");
+    let (_, params) = t.network(device);
+    let values: Vec<f32> = (0..24).map(|i| 0.5 + 1.5 * i as f32 / 23.0).collect();
+    let fisher = Fisher::from_values(&params, FisherKind::BatchMeanSquared { batch: 12 }, &values).unwrap();
+    steps_of(device, "eata", eata(1e-3, 0.6, fisher, 50.0));
+}
+
+/// SAR with a limit that the stream falls below: everything is reset, and the receipts say so.
+pub fn sar_recover_trace(device: &Device) {
+    let method = sar(0.02).without_guards().guard(Guard::Sure(0.4)).guard(Guard::Recover(0.2));
+    let resets = steps_of(device, "sar_recover", method);
+    assert!((1..10).contains(&resets), "{resets} resets");
+}
+
+/// Ten steps on all turns of each of eight images, each by itself: answers and losses.
+pub fn ttt_trace(device: &Device) {
+    let t = Trace::read("ttt");
+    let (model, params) = t.two_heads(device);
+    let method = ttt(&["conv1", "bn1", "side"], 1, 0.1, 10);
+    let mut session = Session::new(model, params, method).unwrap().slots(4);
+    let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+    assert_close("ttt: logits", &logits(&answers), &t.get("logits").values, 10);
+    let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
+    let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
+    assert_close("ttt: loss", &of(|l| l.before), &t.get("loss").values, 0);
+    assert_close("ttt: loss after", &of(|l| l.after), &t.get("loss_after").values, 10);
+    // A network without a side head is refused, and says so.
+    let error = t_without_side_head(device);
+    assert!(error.contains("side head"), "{error}");
+}
+
+fn t_without_side_head(device: &Device) -> String {
+    let t = Trace::read("tent");
+    let x = &t.get("x").values[..64];
+    t.session(device, ttt(&["conv1"], 1, 0.1, 1)).answer(x, DIMS).unwrap_err().to_string()
+}
+
+/// Every trace.
+#[allow(dead_code)] // the software test asks for all at once
+pub fn all(device: &Device) {
+    statistics_trace(device);
+    tent_trace(device);
+    memo_affine_trace(device);
+    for (name, method) in streams() {
+        steps_of(device, name, method);
+    }
+    ttt_trace(device);
+    eata_trace(device);
+    sar_recover_trace(device);
+}

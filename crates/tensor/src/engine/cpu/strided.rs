@@ -1,0 +1,159 @@
+//! Reading the elements of an index space by strides and guards, in runs along the innermost axis.
+
+use smallvec::SmallVec;
+
+use crate::plan::layout::{Axis, Guard, Layout};
+
+/// How the elements of neighboring indices lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// All side by side.
+    Contiguous,
+    /// All the same one.
+    One,
+    /// Side by side along the innermost axis.
+    Rows,
+    /// Anyhow.
+    Any,
+}
+
+/// A layout, looked at once.
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    layout: Layout,
+    kind: Kind,
+}
+
+impl Reader {
+    pub fn new(layout: Layout) -> Self {
+        let kind = if layout.is_guarded() {
+            Kind::Any
+        } else if layout.is_contiguous() {
+            Kind::Contiguous
+        } else if layout.axes.iter().all(|a| a.stride == 0 || a.size == 1) {
+            Kind::One
+        } else if layout.axes.last().is_some_and(|a| a.stride == 1) {
+            Kind::Rows
+        } else {
+            Kind::Any
+        };
+        Reader { layout, kind }
+    }
+
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Where the elements of `n` linear indices from `at` on begin, if they lie side by side; `start` is added.
+    pub fn side_by_side(&self, start: isize, at: usize, n: usize) -> Option<usize> {
+        let begin = self.layout.offset + start;
+        match self.kind {
+            Kind::Contiguous => Some(begin.unsigned_abs() + at),
+            Kind::Rows => {
+                let (last, outer) = self.layout.axes.split_last()?;
+                let from = at % last.size;
+                if from + n > last.size {
+                    return None;
+                }
+                let (mut begin, mut rest) = (begin + from as isize, at / last.size);
+                for a in outer.iter().rev() {
+                    begin += (rest % a.size) as isize * a.stride;
+                    rest /= a.size;
+                }
+                Some(begin.unsigned_abs())
+            }
+            _ => None,
+        }
+    }
+
+    /// Fills `to` with the elements of the linear indices from `at` on; `start` is added to each position.
+    pub fn fill(&self, to: &mut [u32], source: Option<&[u32]>, start: isize, at: usize) {
+        let axes = &self.layout.axes;
+        let begin = self.layout.offset + start;
+        let (Some(inner), false) = (axes.last(), self.kind == Kind::One) else { return to.fill(read(source, begin)) };
+        let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, axes.len());
+        let mut rest = at;
+        for d in (0..axes.len()).rev() {
+            index[d] = rest % axes[d].size.max(1);
+            rest /= axes[d].size.max(1);
+        }
+        let last = axes.len() - 1;
+        let mut done = 0;
+        while done < to.len() {
+            let n = (inner.size - index[last]).min(to.len() - done);
+            let mut row = Some(begin);
+            for (a, &i) in axes.iter().zip(&index).take(last) {
+                row = row.and_then(|s| Some(s + position(a, i)?));
+            }
+            fill_run(&mut to[done..done + n], source, row, inner, index[last]);
+            done += n;
+            index[last] += n;
+            for d in (1..=last).rev() {
+                if index[d] < axes[d].size {
+                    break;
+                }
+                index[d] = 0;
+                index[d - 1] += 1;
+            }
+        }
+    }
+}
+
+/// The elements of indices `from ..` of the innermost axis; the row begins at `row`, or lies outside a guard.
+#[inline]
+fn fill_run(to: &mut [u32], source: Option<&[u32]>, row: Option<isize>, axis: &Axis, from: usize) {
+    let Some(row) = row else { return to.fill(0) };
+    if let Some(guard) = axis.guard {
+        if let (1, 1, Some(source)) = (guard.step, axis.stride, source) {
+            return fill_padded(to, source, row, guard, from);
+        }
+        for (i, t) in to.iter_mut().enumerate() {
+            let at = (from + i).checked_sub(guard.low).filter(|d| d % guard.step == 0 && d / guard.step < guard.len);
+            *t = at.map_or(0, |d| read(source, row + (d / guard.step) as isize * axis.stride));
+        }
+        return;
+    }
+    let start = row + from as isize * axis.stride;
+    match (axis.stride, source) {
+        (0, _) => to.fill(read(source, start)),
+        (1, Some(s)) => to.copy_from_slice(&s[start.unsigned_abs()..start.unsigned_abs() + to.len()]),
+        (step, Some(s)) if step > 0 => {
+            let s = s[start.unsigned_abs()..].iter().step_by(step.unsigned_abs());
+            to.iter_mut().zip(s).for_each(|(t, &w)| *t = w);
+        }
+        (step, _) => to.iter_mut().enumerate().for_each(|(i, t)| *t = read(source, start + i as isize * step)),
+    }
+}
+
+/// A run of neighbors between zeros.
+fn fill_padded(to: &mut [u32], source: &[u32], row: isize, guard: Guard, from: usize) {
+    let before = guard.low.saturating_sub(from).min(to.len());
+    let skipped = from.saturating_sub(guard.low).min(guard.len);
+    let inside = (guard.len - skipped).min(to.len() - before);
+    let (zeros, rest) = to.split_at_mut(before);
+    let (data, after) = rest.split_at_mut(inside);
+    zeros.fill(0);
+    let start = row.unsigned_abs() + skipped;
+    data.copy_from_slice(&source[start..start + inside]);
+    after.fill(0);
+}
+
+/// The word at a position; the position itself where there is no source.
+fn read(source: Option<&[u32]>, at: isize) -> u32 {
+    match source {
+        Some(s) => s[at.unsigned_abs()],
+        None => at as u32,
+    }
+}
+
+/// What index `i` of an axis adds to the position; `None` outside its guard.
+#[inline]
+pub(super) fn position(axis: &Axis, i: usize) -> Option<isize> {
+    match axis.guard {
+        None => Some(i as isize * axis.stride),
+        Some(g) => {
+            let d = i.checked_sub(g.low).filter(|d| d % g.step == 0 && d / g.step < g.len)?;
+            Some((d / g.step) as isize * axis.stride)
+        }
+    }
+}
