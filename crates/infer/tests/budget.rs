@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use acclimate_infer::adapt::{calibrate, frozen, memo_affine, tent};
+use acclimate_infer::adapt::{
+    alpha_bn, calibrate, come, cotta, deyo, ema_bn, eta, forward_only, frozen, memo, memo_affine, memo_low_rank, note,
+    prior_corrected, pseudo_label, rdumb, roid, rotta, sar, shot_im, t3a, tent, vote,
+};
 use acclimate_infer::budget::{Clock, SimulatedClock, Work};
 use acclimate_infer::receipt::{Inputs, replay};
 use acclimate_infer::{Adaptation, Session};
@@ -183,10 +186,13 @@ fn replay_follows_the_rung_and_never_the_clock() -> Test {
         let log = folder.path().join(format!("{}.jsonl", method.name()));
         let clock = clock(|now| 1.0 + (now * 40.0).sin().abs());
         let mut session = session(&b, method.clone(), deadline, clock.clone())?.receipts_to(&log)?.keep_inputs()?;
+        session.warm(DIMS, 6)?;
         let mut levels = std::collections::BTreeSet::new();
         for i in 0..12 {
-            // Six inputs are three submissions of two slots, each on the rung that its share of the time allows.
-            let answers = session.answer(&images(6, i), DIMS)?;
+            // Six inputs are three submissions of two slots, each on the rung that its share of the time allows; a batch is
+            // one. A third of the calls are in a hurry.
+            let left = Duration::from_secs_f64(if i % 3 == 2 { deadline / 4.0 } else { deadline * 2.0 });
+            let answers = session.answer_within(&images(6, i), DIMS, Some(left))?;
             levels.extend(answers.iter().map(|a| a.receipt.rung.level));
             clock.advance(Duration::from_millis(7));
         }
@@ -218,5 +224,67 @@ fn the_machines_clock_reports_a_distribution() -> Test {
         (b.session(memo_affine(4, 5e-3), 2)?.deadline(Duration::from_secs(5)), free.answer(&x, DIMS)?);
     with.warm(DIMS, 2)?;
     assert_eq!(bits(&with.answer(&x[..2 * SIZE], DIMS)?), bits(&without));
+    Ok(())
+}
+
+#[test]
+fn every_preset_goes_up_and_down_its_whole_ladder() -> Test {
+    let b = Bench::new(&Device::cpu())?;
+    let folder = tempfile::tempdir()?;
+    let mut carrying = 0;
+    let methods = [
+        tent(1e-2),
+        pseudo_label(1e-2, 0.3),
+        eta(1e-2, 0.9),
+        sar(1e-2),
+        deyo(1e-2),
+        come(1e-2),
+        shot_im(1e-2),
+        roid(1e-2),
+        rdumb(1e-2, 0.9),
+        alpha_bn(0.1),
+        ema_bn(0.1),
+        t3a(5),
+        prior_corrected(),
+        forward_only(0.1),
+        cotta(1e-2, 0.5),
+        rotta(1e-2),
+        note(1e-2),
+        memo(4, 1e-3),
+        memo_low_rank(4, 2, 1e-3),
+        vote(4),
+    ];
+    for method in methods {
+        let name = method.name().to_owned();
+        let log = folder.path().join(format!("{name}.jsonl"));
+        let mut session = session(&b, method.clone(), 1.0, clock(|_| 1.0))?.receipts_to(&log)?.keep_inputs()?;
+        let frozen = session.rungs().count() - 2;
+        let mut levels = std::collections::BTreeSet::new();
+        // Down with less and less time, and up again.
+        for (i, left) in [1.0, 0.02, 0.009, 0.004, 0.0015, 0.0, 0.0015, 1.0].into_iter().enumerate() {
+            let left = Some(Duration::from_secs_f64(left));
+            let answers =
+                session.answer_within(&images(4, i as u32), DIMS, left).map_err(|e| format!("{name}: {e}"))?;
+            levels.insert(answers[0].receipt.rung.level as usize);
+        }
+        assert!(levels.contains(&0) && levels.contains(&frozen), "{name}: {levels:?} of {frozen}");
+        session.finish()?;
+        let report = replay(&log, &mut session.source()?, Inputs::kept())?;
+        assert!(report.holds(), "{name}: {report}");
+        // What is carried survives a file.
+        let snapshot = session.snapshot()?;
+        carrying += usize::from(session.carried().is_some());
+        snapshot.save(folder.path().join(&name))?;
+        let mut resumed = b.session(method, 2)?;
+        resumed
+            .restore(&acclimate_infer::Snapshot::load(folder.path().join(&name))?)
+            .map_err(|e| format!("{name}: {e}"))?;
+        assert_eq!(
+            bits(&resumed.answer(&images(4, 50), DIMS)?),
+            bits(&session.answer_within(&images(4, 50), DIMS, None)?),
+            "{name}"
+        );
+    }
+    assert!(carrying > 10, "{carrying}");
     Ok(())
 }

@@ -52,9 +52,16 @@ impl Costs {
 
     /// What such an answer will take at most, nineteen times out of twenty; `None` if nothing is known.
     pub fn expected(&self, level: usize, inputs: usize) -> Option<f64> {
-        let warm = *self.warm.get(&(level, inputs))?;
+        let warm = self.warm.get(&(level, inputs)).copied().or_else(|| self.by_size(level, inputs))?;
         let besides = quantile(&self.besides, 0.95).unwrap_or(0.0);
         Some(warm * self.factor(warm) + self.interruption(warm) + besides)
+    }
+
+    /// The cost of a number of inputs that was never met, from the nearest that was: so many times it.
+    fn by_size(&self, level: usize, inputs: usize) -> Option<f64> {
+        let known = self.warm.iter().filter(|((l, n), _)| *l == level && *n > 0);
+        let ((_, n), warm) = known.min_by_key(|((_, n), _)| (n.abs_diff(inputs), *n))?;
+        Some(warm * inputs as f64 / *n as f64)
     }
 
     /// The median load of the last answers.
@@ -128,6 +135,16 @@ mod tests {
         }
         let expected = costs.expected(0, 1).unwrap_or(0.0);
         assert!((0.0139..0.0141).contains(&expected), "{expected}");
+    }
+
+    #[test]
+    fn a_size_that_was_never_met_costs_in_proportion() {
+        let mut costs = Costs::default();
+        costs.warmed(0, 2, vec![0.1]);
+        costs.warmed(0, 20, vec![0.8]);
+        assert!((costs.expected(0, 4).unwrap_or(0.0) - 0.2).abs() < 1e-9);
+        assert!((costs.expected(0, 30).unwrap_or(0.0) - 1.2).abs() < 1e-9);
+        assert_eq!(costs.expected(1, 4), None);
     }
 
     #[test]
