@@ -8,7 +8,7 @@ use anyhow::Result;
 use cpu_time::ProcessTime;
 
 /// Passes through the training images.
-const EPOCHS: u64 = 6;
+pub const EPOCHS: u64 = 6;
 /// Images of a training batch.
 const BATCH: usize = 64;
 /// Channels of the three stages of convolution, normalization, ReLU and pooling.
@@ -30,13 +30,12 @@ pub struct Trained {
     pub accuracies: Vec<(f64, f64)>,
 }
 
-/// Trains on `train`, measures on `test` after each epoch.
-pub fn train(device: &Device, train: &Images, test: &Images, seed: u64, smoke: bool) -> Result<Trained> {
+/// Trains on `train` for some epochs, measures on `test` after each.
+pub fn train(device: &Device, train: &Images, test: &Images, seed: u64, epochs: u64) -> Result<Trained> {
     let dims = [train.channels(), train.height(), train.width()];
     let (started, cpu) = (Instant::now(), ProcessTime::now());
     let model: Arc<dyn Layer> = Arc::new(SmallCnn::new("", dims, &CHANNELS, train.n_classes() as usize)?);
     let params = model.init(device, seed)?;
-    let epochs = if smoke { 1 } else { EPOCHS };
     let batches = Batches::new(train.len(), BATCH, seed, Tail::Drop)?;
     let optimizer = optim::adam(Schedule::one_cycle(RATE, epochs * batches.per_epoch() as u64));
     let forward = {

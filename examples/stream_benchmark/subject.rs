@@ -57,7 +57,8 @@ pub fn subject(o: &Options, device: &Device) -> Result<Subject> {
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion8k");
             let (train_set, test_set) = data::idx::fashion8k(&folder).context("the images of the repository")?;
             let train_set = if o.smoke { train_set.first_per_class(40) } else { train_set };
-            let trained = train::train(device, &train_set, &test_set.first_per_class(50), o.seed, o.smoke)?;
+            let epochs = if o.smoke { 1 } else { train::EPOCHS };
+            let trained = train::train(device, &train_set, &test_set.first_per_class(50), o.seed, epochs)?;
             let source = Some(recorded(&*trained.model, &trained.params, &train_set)?);
             let (model, params) = (trained.model, trained.params);
             Ok(Subject { name: "small CNN".into(), model, params, images: test_set, source, family: Family::Camera })

@@ -115,6 +115,21 @@ pub enum Error {
     /// The model or its parameters failed.
     #[error(transparent)]
     Train(#[from] acclimate_train::Error),
+    /// A queue has no room.
+    #[error("the queue is full: {capacity} inputs wait; wait for an answer, or submit less often")]
+    QueueFull {
+        /// Inputs that it holds.
+        capacity: usize,
+    },
+    /// A queue takes no more inputs, or ended before it answered this one.
+    #[error("the queue is closed: {why}")]
+    QueueClosed {
+        /// Who closed it, or what ended it.
+        why: &'static str,
+    },
+    /// An error that several callers share: what failed was one submission for all of them.
+    #[error("{0}")]
+    Shared(std::sync::Arc<Error>),
     /// A replay did not confirm every record.
     #[error("the receipts do not hold: {summary}")]
     ReplayFailed {
@@ -128,6 +143,26 @@ impl Error {
     pub(crate) fn io(path: &Path, action: &'static str) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io { path, action, source }
+    }
+
+    /// Whether the device is gone. What is on the host is still there: see [`crate::Session::rebuild_on`].
+    pub fn is_device_lost(&self) -> bool {
+        match self {
+            Self::Tensor(e) => e.is_device_lost(),
+            Self::Train(e) => e.is_device_lost(),
+            Self::Shared(e) => e.is_device_lost(),
+            _ => false,
+        }
+    }
+
+    /// Whether memory ran out.
+    pub fn is_out_of_memory(&self) -> bool {
+        match self {
+            Self::Tensor(e) => e.is_out_of_memory(),
+            Self::Train(e) => e.is_out_of_memory(),
+            Self::Shared(e) => e.is_out_of_memory(),
+            _ => false,
+        }
     }
 
     /// Two sizes that must agree and do not.

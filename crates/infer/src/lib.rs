@@ -2,19 +2,24 @@
 #![forbid(unsafe_code)]
 
 pub mod adapt;
+pub mod budget;
+pub mod drift;
 pub mod error;
 pub mod evaluate;
+pub mod feedback;
 mod files;
 pub mod meta;
 pub mod metrics;
 pub mod online;
 pub mod overlay;
+pub mod queue;
 pub mod receipt;
 pub mod report;
 mod report_row;
 pub mod sensor;
 pub mod session;
 pub mod source;
+pub mod tenants;
 pub mod views;
 
 pub use adapt::{
@@ -23,5 +28,5 @@ pub use adapt::{
 };
 pub use error::Error;
 pub use overlay::Overlay;
-pub use session::{Answered, Session};
+pub use session::{Answered, Session, Snapshot};
 pub use source::SourceStatistics;

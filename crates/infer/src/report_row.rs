@@ -11,6 +11,8 @@ pub(crate) struct Layout<'a> {
     pub method: &'a Adaptation,
     pub overlay: &'a Overlay,
     pub base_norms: &'a [f32],
+    /// Whether the answer is the frozen model's, and the adapted one is a proposal.
+    pub shadow: bool,
 }
 
 /// Softmax, stable.
@@ -64,9 +66,14 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
     };
     (0..rows)
         .map(|i| {
-            let answer = &answers[i * classes..(i + 1) * classes];
+            let adapted = &answers[i * classes..(i + 1) * classes];
             let source = &frozen[i * classes..(i + 1) * classes];
+            let answer = if layout.shadow { source } else { adapted };
             let guess = |l: &[f32]| Guess::from_logits(l).ok_or(Error::Empty { what: "the logits of an answer" });
+            let mut verdict = Told { facts }.verdict(method, finite_input(i), filtered(i));
+            if layout.shadow && verdict.action == Action::Accepted {
+                verdict = Verdict { action: Action::RolledBack, reason: Reason::Shadow };
+            }
             Ok(Facts {
                 steps: u32::try_from(method.steps).unwrap_or(u32::MAX),
                 views: match method.window {
@@ -78,7 +85,8 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
                 entropy: Change { before: entropy(source), after: entropy(answer) },
                 before: guess(source)?,
                 after: guess(answer)?,
-                verdict: Told { facts }.verdict(method, finite_input(i), filtered(i)),
+                proposed: layout.shadow.then(|| guess(adapted)).transpose()?,
+                verdict,
                 logits: answer.to_vec(),
             })
         })

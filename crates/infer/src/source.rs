@@ -2,6 +2,8 @@
 //! standard deviation over an image, and how both spread from image to image. Recorded once; the measure of whether an
 //! image looks ordinary to the network.
 
+use std::sync::Arc;
+
 use acclimate_kernels::TensorOps;
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::{Layer, Params, Pass};
@@ -24,6 +26,8 @@ pub struct SourceStatistics {
     scores: Vec<f32>,
     /// Weight of each feature: every layer counts the same, half of the squared z-score: [f].
     weight: Tensor,
+    /// The three on the host: they outlive the device.
+    host: Arc<[Vec<f32>; 3]>,
 }
 
 /// Features of a batch: [n, f], from the inputs of the normalization layers, and their layers.
@@ -103,6 +107,7 @@ impl SourceStatistics {
             inverse_std: Tensor::from_slice(device, &inverse, &[f])?,
             weight: Tensor::from_slice(device, &weight, &[f])?,
             layers,
+            host: Arc::new([mean, inverse, weight]),
         })
     }
 
@@ -123,14 +128,17 @@ impl SourceStatistics {
         self.scores.get(at).copied().unwrap_or(f32::INFINITY)
     }
 
-    /// The same statistics on another device.
+    /// The same statistics on another device, from the host.
     pub fn to_device(&self, device: &Device) -> Result<Self, Error> {
+        let [mean, inverse_std, weight] = &*self.host;
+        let up = |values: &[f32]| Tensor::from_slice(device, values, &[values.len()]);
         Ok(SourceStatistics {
             layers: self.layers.clone(),
             scores: self.scores.clone(),
-            mean: self.mean.to_device(device)?,
-            inverse_std: self.inverse_std.to_device(device)?,
-            weight: self.weight.to_device(device)?,
+            mean: up(mean)?,
+            inverse_std: up(inverse_std)?,
+            weight: up(weight)?,
+            host: self.host.clone(),
         })
     }
 }

@@ -67,6 +67,7 @@ impl Toy {
             entropy,
             before: Guess::from_logits(&frozen).unwrap(),
             after: Guess::from_logits(&logits).unwrap(),
+            proposed: None,
             verdict: Verdict { action: Action::Accepted, reason: Reason::LossFell { before: 1.5, after: 0.25 } },
             logits,
         }
@@ -112,11 +113,12 @@ fn receipt(toy: &Toy, index: u64, place: Place, since_reset: u64, input: Digest,
         device: toy.device(),
         engine: Engine::Cpu,
         variants: toy.variants(),
-        rung: Rung { level: 0, name: "full".to_owned() },
+        rung: Rung { level: 0, name: "full".to_owned(), short: None },
         facts,
         answer: none,
         ms: 0.7,
         budget_ms: Some(5.0),
+        events: Vec::new(),
     }
     .sealed()
 }

@@ -84,7 +84,7 @@ fn receipt() -> Receipt {
         device: "native code on 2 cores (AVX2)".into(),
         engine: Engine::Cpu,
         variants: vec!["conv.rows".into()],
-        rung: Rung { level: 0, name: "full".into() },
+        rung: Rung { level: 0, name: "full".into(), short: None },
         facts: Facts {
             steps: 20,
             views: 1,
@@ -97,12 +97,14 @@ fn receipt() -> Receipt {
             entropy: Change { before: 1.71, after: 0.42 },
             before: Guess { class: 0, confidence: 0.31 },
             after: Guess { class: 1, confidence: 0.88 },
+            proposed: None,
             verdict: Verdict { action: Action::Accepted, reason: Reason::LossFell { before: 41.2, after: 3.81 } },
             logits: vec![0.5, 2.5],
         },
         answer: none,
         ms: 4.13,
         budget_ms: Some(5.0),
+        events: Vec::new(),
     }
     .sealed()
 }

@@ -13,6 +13,7 @@ use crate::engine::Buffer;
 use crate::error::{Error, Result};
 use crate::eval;
 use crate::op::Op;
+use crate::reading::Reading;
 use crate::shape::{Shape, Spec};
 
 /// What a node is now.
@@ -290,18 +291,9 @@ impl Tensor {
     }
 
     /// As [`Tensor::to_vec`], without blocking: the work is submitted at once, the future completes when it is done.
-    pub fn to_vec_async<T: Element>(&self) -> Result<impl Future<Output = Result<Vec<T>>> + Send + 'static> {
+    pub fn to_vec_async<T: Element>(&self) -> Result<Reading<T>> {
         self.require_readable(T::DTYPE)?;
-        let (mut readback, n) = (eval::read(self)?, self.numel());
-        Ok(std::future::poll_fn(move |cx| match readback.poll() {
-            Some(done) => std::task::Poll::Ready(done.map(|mut b| decode(&b.swap_remove(0), n))),
-            None => {
-                // The driver has no waker; asking again is cheap.
-                std::thread::yield_now();
-                cx.waker().wake_by_ref();
-                std::task::Poll::Pending
-            }
-        }))
+        Ok(Reading::new(eval::read(self)?, self.numel()))
     }
 
     /// The only element of a one-element f32 tensor.

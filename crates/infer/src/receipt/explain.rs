@@ -19,6 +19,9 @@ pub fn explain_with_names(receipt: &Receipt, class_names: &[&str]) -> String {
         why(receipt),
         what_it_took(receipt),
     ]
+    .into_iter()
+    .chain(receipt.events.iter().map(|event| format!("Before this answer, {event}.")))
+    .collect::<Vec<_>>()
     .join("\n\n")
 }
 
@@ -55,6 +58,9 @@ fn what_came_out(r: &Receipt, names: &[&str]) -> String {
         write!(text, " The answer given is the same class, {} sure.", percent(after.confidence)).ok();
     } else {
         write!(text, " The answer given is {}.", Named { guess: after, names }).ok();
+    }
+    if let Some(guess) = r.facts.proposed {
+        write!(text, " The adapted model would have said {}.", Named { guess, names }).ok();
     }
     let entropy = r.facts.entropy;
     write!(text, " The entropy of the prediction {}, in nats.", Went(entropy)).ok();
@@ -108,8 +114,16 @@ fn what_it_took(r: &Receipt) -> String {
         Some(budget) => format!(", within its budget of {} ms", number(budget)),
         None => String::new(),
     };
+    let short = match r.rung.short {
+        Some(s) => format!(
+            ", because everything was expected to take {} ms and {} ms were left",
+            number(s.needed_ms),
+            number(s.left_ms)
+        ),
+        None => String::new(),
+    };
     format!(
-        "It took {} ms{budget}, on rung {} of the budget ({}), seed {}, on the {} engine: {}.",
+        "It took {} ms{budget}, on rung {} of the budget ({}{short}), seed {}, on the {} engine: {}.",
         number(r.ms),
         r.rung.level,
         r.rung.name,
@@ -212,6 +226,7 @@ impl fmt::Display for Reason {
                 write!(f, "a step needs {} ms and {} ms were left", number(*needed_ms), number(*left_ms))
             }
             Self::MovesNothing => f.write_str("the method moves nothing"),
+            Self::Shadow => f.write_str("it was computed for comparison only, until labels show that it helps"),
             Self::Custom { guard, value, limit } => {
                 write!(f, "the guard \"{guard}\" measured {}, limit {}", number(*value), number(*limit))
             }

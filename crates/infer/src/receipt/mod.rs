@@ -8,11 +8,12 @@
 //! What the chain cannot do: someone who may write both the log and its manifest can make a new, consistent pair.
 //! Keep the manifest's head hash elsewhere if that matters; replay still exposes answers that the model does not give.
 //!
-//! Modules in reading order: [`record`] what a receipt says, `exact` how its numbers survive JSON, [`digest`] and
-//! [`input`] what it refers to, [`mod@write`] and [`mod@read`] the log, [`replay`](mod@replay) the check, [`mod@explain`] the words.
+//! Modules in reading order: [`record`] what a receipt says, `exact` how its numbers survive JSON, [`event`] what happened in
+//! between, [`digest`] and [`input`] what it refers to, [`mod@write`] and [`mod@read`] the log, [`replay`](mod@replay) the check, [`mod@explain`] the words.
 
 mod compare;
 pub mod digest;
+pub mod event;
 mod exact;
 pub mod explain;
 pub mod input;
@@ -23,9 +24,12 @@ pub mod write;
 
 pub use compare::Tolerance;
 pub use digest::Digest;
+pub use event::Event;
 pub use explain::{explain, explain_with_names};
 pub use input::Input;
 pub use read::{Fault, Log, Reader, Record, Verification, read, verify};
-pub use record::{Action, Change, Engine, Facts, Guess, Move, Moved, Place, Reason, Receipt, Rung, Scope, Verdict};
+pub use record::{
+    Action, Change, Engine, Facts, Guess, Move, Moved, Place, Reason, Receipt, Rung, Scope, Shortage, Verdict,
+};
 pub use replay::{Inputs, Outcome, Recompute, Replay, ReplayReport, replay};
 pub use write::{Manifest, Writer};

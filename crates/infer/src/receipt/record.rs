@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Digest, exact};
+use super::{Digest, Event, exact};
 
 /// The receipt of one answer.
 ///
@@ -47,9 +47,12 @@ pub struct Receipt {
     /// Milliseconds the answer took (its share of the batch).
     #[serde(with = "exact")]
     pub ms: f32,
-    /// Milliseconds it was allowed to take, if there was a deadline.
+    /// Milliseconds it was allowed to take (its share of the batch's), if there was a deadline.
     #[serde(with = "exact::option")]
     pub budget_ms: Option<f32>,
+    /// What happened to the session before this answer and since the one before: resets, sources no longer trusted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
 }
 
 /// Where in the stream an input was answered.
@@ -86,12 +89,26 @@ pub enum Engine {
 }
 
 /// A rung of the budget's ladder.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rung {
     /// 0 is everything the method asks for; each further rung does less.
     pub level: u32,
-    /// What the rung does, as in "full", "fewer views", "frozen".
+    /// What the rung does, as in "full", "fewer views (8)", "frozen".
     pub name: String,
+    /// Why it is not rung 0, if time was short.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short: Option<Shortage>,
+}
+
+/// Time that was not there.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Shortage {
+    /// Milliseconds that everything the method asks for was expected to take.
+    #[serde(with = "exact")]
+    pub needed_ms: f32,
+    /// Milliseconds that were left.
+    #[serde(with = "exact")]
+    pub left_ms: f32,
 }
 
 /// What was done to one input and what came out. Everything here is recomputed by replay and compared.
@@ -111,6 +128,9 @@ pub struct Facts {
     pub before: Guess,
     /// What the answer says.
     pub after: Guess,
+    /// What the adapted model would have said, where it was only computed for comparison.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<Guess>,
     /// What was decided about the change, and why.
     pub verdict: Verdict,
     /// The answer: one logit for each class.
@@ -381,6 +401,8 @@ pub enum Reason {
     },
     /// The method moves nothing by design.
     MovesNothing,
+    /// The change was computed for comparison only: adaptation has yet to earn its place.
+    Shadow,
     /// A guard of the user's own.
     Custom {
         /// The guard's name.

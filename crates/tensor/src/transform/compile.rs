@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::eval;
 use crate::plan::cache::Executable;
 use crate::plan::graph::{self, Walk};
+use crate::reading::Reading;
 use crate::shape::Spec;
 use crate::tensor::Tensor;
 use crate::transform::tree::Tree;
@@ -77,6 +78,13 @@ impl<A: Tree, O: Tree, E: std::convert::From<Error>> Compiled<A, O, E> {
 
     /// Runs the function and reads the elements of the first tensor of its result, in one submission.
     pub fn call_read<T: Element>(&self, args: A) -> std::result::Result<(O, Vec<T>), E> {
+        let (result, reading) = self.call_begin(args)?;
+        Ok((result, reading.wait()?))
+    }
+
+    /// As [`Compiled::call_read`], without blocking: the work is submitted at once, the elements can be waited for or
+    /// awaited.
+    pub fn call_begin<T: Element>(&self, args: A) -> std::result::Result<(O, Reading<T>), E> {
         let mut inputs = Vec::new();
         let form = args.take_apart(&mut inputs);
         let trace = self.checked_trace(&form, &inputs)?;
@@ -217,8 +225,8 @@ impl<O: Tree> Trace<O> {
         Ok(exe)
     }
 
-    /// Runs, and reads the first tensor of the result.
-    fn run_read<T: Element>(&self, inputs: Vec<Tensor>) -> Result<(O, Vec<T>)> {
+    /// Runs, and begins to read the first tensor of the result.
+    fn run_read<T: Element>(&self, inputs: Vec<Tensor>) -> Result<(O, Reading<T>)> {
         let spec =
             self.specs.first().ok_or_else(|| Error::shape("call_read", "a tensor in the result", "none"))?.clone();
         let stored = if spec.dtype == DType::Bool { DType::U32 } else { spec.dtype };
@@ -226,17 +234,16 @@ impl<O: Tree> Trace<O> {
             return Err(Error::DType { op: "call_read", expected: spec.dtype.to_string(), found: T::DTYPE });
         }
         let (result, readback) = self.run(inputs, true)?;
-        let bytes = match readback {
-            Some(readback) => readback.wait()?.swap_remove(0),
+        match readback {
+            Some(readback) => Ok((result, Reading::new(readback, spec.numel()))),
             // The first tensor is an argument handed through, or captured: it is read by itself.
             None => {
                 let mut leaves = Vec::new();
                 let form = result.take_apart(&mut leaves);
-                let values = leaves[0].to_vec()?;
-                return Ok((O::put_together(&form, &mut leaves.into_iter())?, values));
+                let reading = leaves[0].to_vec_async()?;
+                Ok((O::put_together(&form, &mut leaves.into_iter())?, reading))
             }
-        };
-        Ok((result, crate::tensor::decode(&bytes, spec.numel())))
+        }
     }
 
     /// Runs; with `read`, the first tensor of the result is on its way to the host in the same submission.

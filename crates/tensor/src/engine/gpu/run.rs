@@ -133,10 +133,10 @@ impl Gpu {
                 encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
             let mut current = None;
             for (number, (launch, cached)) in ready.launches.iter().zip(&mut state.groups).enumerate() {
-                if let (Some(live), Some(uniform)) = (&mut state.live, &state.uniform) {
-                    if self.look_up(&mut pass, live, number, uniform, &buffers)? {
-                        current = None;
-                    }
+                if let (Some(live), Some(uniform)) = (&mut state.live, &state.uniform)
+                    && self.look_up(&mut pass, live, number, uniform, &buffers)?
+                {
+                    current = None;
                 }
                 let group = self.bind_group(launch, cached, state.uniform.as_ref(), &buffers)?;
                 let pipeline = std::ptr::from_ref(&*launch.pipeline);

@@ -1,0 +1,47 @@
+//! The source model on the host: what a session is built from again when its device is gone.
+
+use std::sync::Arc;
+
+use acclimate_tensor::{Device, EngineKind};
+use acclimate_train::Params;
+use acclimate_train::params::{Kind, Named};
+
+use crate::error::Error;
+
+/// Values and kinds of all parameters and buffers.
+#[derive(Clone)]
+pub(crate) struct HostModel {
+    params: Arc<Vec<(Named, Kind)>>,
+    buffers: Arc<Vec<(Named, Kind)>>,
+}
+
+impl HostModel {
+    /// A copy of the values, where they could be lost: those of a processor cannot.
+    pub fn of(params: &Params) -> Result<Option<Self>, Error> {
+        if params.device().kind() != EngineKind::Gpu {
+            return Ok(None);
+        }
+        let kinds = |named: Vec<Named>, kind: &dyn Fn(&str) -> Kind| {
+            Arc::new(
+                named
+                    .into_iter()
+                    .map(|n| {
+                        let k = kind(&n.0);
+                        (n, k)
+                    })
+                    .collect::<Vec<_>>(),
+            )
+        };
+        let main = |path: &str| params.index().get(path).map_or(Kind::Other, |e| e.kind);
+        let buffer = |path: &str| params.buffer_index().and_then(|i| i.get(path)).map_or(Kind::Other, |e| e.kind);
+        Ok(Some(HostModel {
+            params: kinds(params.to_named()?, &main),
+            buffers: kinds(params.buffers_to_named()?, &buffer),
+        }))
+    }
+
+    /// The parameters on a device.
+    pub fn to_device(&self, device: &Device) -> Result<Params, Error> {
+        Ok(Params::from_items(device, &self.params, &self.buffers)?)
+    }
+}
