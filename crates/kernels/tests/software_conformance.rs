@@ -35,8 +35,7 @@ fn shaders_conform() {
 fn shaders_conform_with_default_limits() {
     let Some(device) = open(Device::gpu_restricted) else { return };
     let cases = all_cases();
-    // A third of them: what differs is limits and variants, not formulas.
-    check_all(cases.iter().filter(|(_, c)| c.gpu).step_by(3), &device, conforms).unwrap();
+    check_all(cases.iter().filter(|(_, c)| c.gpu), &device, conforms).unwrap();
 }
 
 #[test]

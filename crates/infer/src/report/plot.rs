@@ -133,8 +133,11 @@ fn style(i: usize) -> String {
 fn svg(plot: &LinePlot, first: usize) -> String {
     let xs = plot.series.iter().flat_map(|s| s.points.iter().map(|p| p.0));
     let ys = plot.series.iter().flat_map(|s| s.points.iter().map(|p| p.1));
-    let x = Axis::new(xs, None, (LEFT, WIDTH - RIGHT));
     let y = Axis::new(ys, plot.y_range, (HEIGHT - BOTTOM, TOP));
+    // Room for the longest number beside the axis's name.
+    let longest = y.ticks.iter().map(|&tick| y.label(tick).chars().count()).max().unwrap_or(0);
+    let left = LEFT.max(24.0 + 6.6 * longest as f64);
+    let x = Axis::new(xs, None, (left, WIDTH - RIGHT));
     let mut out = format!(
         "<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"{}: {} over {}\">",
         escape(&plot.title),
@@ -143,11 +146,11 @@ fn svg(plot: &LinePlot, first: usize) -> String {
     );
     for &tick in &y.ticks {
         let at = y.at(tick);
-        write!(out, "<path class=\"grid\" d=\"M{LEFT} {at:.1}H{:.1}\"/>", WIDTH - RIGHT).ok();
+        write!(out, "<path class=\"grid\" d=\"M{left} {at:.1}H{:.1}\"/>", WIDTH - RIGHT).ok();
         write!(
             out,
             "<text class=\"tick\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"end\">{}</text>",
-            LEFT - 6.0,
+            left - 6.0,
             at + 4.0,
             y.label(tick)
         )
@@ -165,8 +168,8 @@ fn svg(plot: &LinePlot, first: usize) -> String {
         )
         .ok();
     }
-    write!(out, "<path class=\"axis\" d=\"M{LEFT} {floor}H{:.1}\"/>", WIDTH - RIGHT).ok();
-    let middle = (LEFT + WIDTH - RIGHT) / 2.0;
+    write!(out, "<path class=\"axis\" d=\"M{left} {floor}H{:.1}\"/>", WIDTH - RIGHT).ok();
+    let middle = (left + WIDTH - RIGHT) / 2.0;
     write!(
         out,
         "<text class=\"label\" x=\"{middle}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>",
