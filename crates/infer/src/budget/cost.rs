@@ -7,9 +7,9 @@ use std::time::Duration;
 const REMEMBERED: usize = 32;
 /// The last of them, whose median is the load of the machine.
 const NOW: usize = 9;
-/// A rung is judged by the times of rungs that cost at least this part of it. What a short one takes too long is taken for
-/// an interruption, whose length does not grow with the work.
-const COMPARABLE: f64 = 0.25;
+/// A rung is judged by the times of rungs that cost at least this part of it. What a shorter one takes too long is taken
+/// for an interruption, whose length does not grow with the work (threads that must be woken, another program's turn).
+const COMPARABLE: f64 = 0.1;
 
 /// Measured costs. The quotient of observed and warm cost (the load of the machine) is shared by all rungs, so that a
 /// rung that was not used for a while is not judged by how fast the machine was then.
@@ -54,7 +54,8 @@ impl Costs {
     pub fn expected(&self, level: usize, inputs: usize) -> Option<f64> {
         let warm = self.warm.get(&(level, inputs)).copied().or_else(|| self.by_size(level, inputs))?;
         let besides = quantile(&self.besides, 0.95).unwrap_or(0.0);
-        Some(warm * self.factor(warm) + self.interruption(warm) + besides)
+        let factor = self.factor(warm);
+        Some((warm * factor).max(warm * factor.min(1.0) + self.interruption(warm)) + besides)
     }
 
     /// The cost of a number of inputs that was never met, from the nearest that was: so many times it.
@@ -69,21 +70,17 @@ impl Costs {
         quantile(self.seen.iter().rev().take(NOW).map(|(_, load)| load), 0.5).unwrap_or(1.0)
     }
 
-    /// The load that a rung of this cost is planned with: of comparable rungs the 95th percentile, or the last if it is
-    /// higher, so that a sudden load is felt at once; of others the median, or what the last two have in common.
+    /// The load that a rung of this cost is planned with: the 95th percentile of comparable rungs, or the last of them if
+    /// it is higher, so that a sudden load is felt at once and forgotten slowly.
     fn factor(&self, warm: f64) -> f64 {
-        let comparable = |(cost, _): &&(f64, f64)| *cost >= COMPARABLE * warm;
-        let p95 = quantile(self.seen.iter().filter(comparable).map(|(_, load)| load), 0.95).unwrap_or(0.0);
-        let last = self.seen.back().filter(comparable).map_or(0.0, |(_, load)| *load);
-        let two = self.seen.iter().rev().take(2).map(|(_, load)| *load).fold(f64::MAX, f64::min);
-        let two = if self.seen.len() < 2 { 0.0 } else { two };
-        self.load().max(p95).max(last).max(two)
+        let comparable = || self.seen.iter().filter(|(cost, _)| *cost >= COMPARABLE * warm).map(|(_, load)| load);
+        let p95 = quantile(comparable(), 0.95).unwrap_or(1.0);
+        comparable().next_back().map_or(p95, |last| last.max(p95))
     }
 
     /// Seconds by which shorter rungs were late, the 95th percentile.
     fn interruption(&self, warm: f64) -> f64 {
-        let load = self.load();
-        let late = |(cost, seen): &(f64, f64)| (cost * (seen - load)).max(0.0);
+        let late = |(cost, load): &(f64, f64)| (cost * (load - 1.0)).max(0.0);
         let shorter: Vec<f64> = self.seen.iter().filter(|(cost, _)| *cost < COMPARABLE * warm).map(late).collect();
         quantile(&shorter, 0.95).unwrap_or(0.0)
     }
