@@ -3,7 +3,7 @@
 //!
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
 //! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
-//! [`lame`], [`prototypes`]), [`state`] everything that changes,
+//! [`mod@lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
 //! passes, `step` the step (its core, [`inner`], is meta-learning's too), and `initial` the first state; `validate` says
 //! whether parts fit.

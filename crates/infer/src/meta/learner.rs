@@ -172,7 +172,7 @@ pub struct Judgement {
     pub outputs: Vec<f32>,
     /// Mean query loss over the tasks: before the first step, after it, .., after the last.
     pub losses: Vec<f64>,
-    /// The same for each task: [task][step].
+    /// The same for each task: `[task][step]`.
     pub each: Vec<Vec<f32>>,
 }
 
