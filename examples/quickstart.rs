@@ -85,7 +85,7 @@ fn main() -> Result<()> {
     let statistics_of = train_set.to_f32(0..train_set.len().min(2000))?;
     let source = SourceStatistics::record(&*trained.model, &trained.params, &statistics_of, dims)?;
     let gate = source.quantile(ORDINARY);
-    let situation = Situation::batches_of(BATCH).source(source.clone());
+    let situation = Situation::batches_of(BATCH.min(test_set.len())).source(source.clone());
 
     let log = o.out.join("receipts.jsonl");
     std::fs::create_dir_all(&o.out).with_context(|| format!("create {}", o.out.display()))?;
