@@ -9,6 +9,7 @@ mod train;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use acclimate::infer::adapt::Situation;
 use acclimate::prelude::*;
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -84,6 +85,7 @@ fn main() -> Result<()> {
     let statistics_of = train_set.to_f32(0..train_set.len().min(2000))?;
     let source = SourceStatistics::record(&*trained.model, &trained.params, &statistics_of, dims)?;
     let gate = source.quantile(ORDINARY);
+    let situation = Situation::batches_of(BATCH.min(test_set.len())).source(source.clone());
 
     let log = o.out.join("receipts.jsonl");
     std::fs::create_dir_all(&o.out).with_context(|| format!("create {}", o.out.display()))?;
@@ -102,6 +104,7 @@ fn main() -> Result<()> {
     let mut replay_ok = true;
     let mut spelled_out = None;
     let mut one_each = None; // submissions per adapted batch
+    let mut recommended = Vec::new();
     for stream in streams(&test_set, o.seed, o.full)? {
         let subset = if o.full {
             stream.images.clone()
@@ -143,6 +146,13 @@ fn main() -> Result<()> {
             Ok(result)
         };
         let all = &stream.images;
+        let first = all.to_f32(0..all.len().min(BATCH))?;
+        let choice = Adaptation::recommend(&*trained.model, &trained.params, &first, dims, &situation)?;
+        eprintln!("recommended for {} {}: {choice}", stream.name, stream.severity);
+        recommended.push(serde_json::json!({
+            "shift": stream.name, "severity": stream.severity, "method": choice.method.name(),
+            "why": choice.why.iter().map(ToString::to_string).collect::<Vec<_>>(), "measured": choice.measured,
+        }));
         run(frozen(), all, "frozen", BATCH)?;
         run(stretch(), all, "stretch", BATCH)?;
         run(statistics(), all, "statistics", BATCH)?;
@@ -185,7 +195,8 @@ fn main() -> Result<()> {
         let line = serde_json::json!({
             "device": device.to_string(), "engine": device.kind().to_string(),
             "train_seconds": trained.seconds, "train_cpu_seconds": trained.cpu_seconds,
-            "clean_accuracy": trained.clean_accuracy, "rows": rows, "receipts": log,
+            "clean_accuracy": trained.clean_accuracy, "rows": rows, "recommended": recommended,
+            "receipts": log,
             "receipts_written": receipts_written, "replay_ok": replay_ok, "report": path,
             "one_submission_per_batch": one_each,
         });

@@ -32,6 +32,9 @@ pub struct SourceStatistics {
 
 /// Features of a batch: [n, f], from the inputs of the normalization layers, and their layers.
 fn features(taps: &[(String, Tensor)]) -> Result<(Tensor, Vec<(String, usize)>), Error> {
+    if taps.is_empty() {
+        return Err(Error::Empty { what: "the list of tapped normalization layers of this model" });
+    }
     let mut parts = Vec::with_capacity(taps.len() * 2);
     let mut layers = Vec::with_capacity(taps.len());
     for (path, x) in taps {
@@ -73,9 +76,6 @@ impl SourceStatistics {
 
     fn from_rows(device: &Device, rows: &[f32], layers: Vec<(String, usize)>) -> Result<Self, Error> {
         let f: usize = layers.iter().map(|l| l.1).sum();
-        if f == 0 {
-            return Err(Error::Empty { what: "the list of tapped normalization layers of this model" });
-        }
         let n = rows.len() / f;
         let mut mean = vec![0f64; f];
         let mut square = vec![0f64; f];

@@ -7,7 +7,38 @@ use super::{
     Anchor, Answer, Guard, Moves, Objective, Output, Prepare, Reset, Search, Settle, Teacher, Weighting, Window, guard,
 };
 
-/// An adaptation method.
+/// An adaptation method: a value made of parts. A method of one's own is a function like those of [`super::presets`]:
+///
+/// ```
+/// use acclimate_infer::{Adaptation, Answer, Guard, Moves, Objective, Reset, Window};
+/// use acclimate_train::{Statistics, optim};
+///
+/// /// TENT for the careful: sure rows teach, the source's statistics count as 16 inputs, and nothing lasts.
+/// fn careful_tent(rate: f64) -> Adaptation {
+///     Adaptation::new("careful-tent", Objective::Entropy)
+///         .moves(Moves::NormAffine)
+///         .statistics(Statistics::Prior(16.0))
+///         .step(optim::sgd(rate), 1)
+///         .guard(Guard::Sure(0.4)) // rows whose entropy is below 0.4 ln C
+///         .guard(Guard::TrustRegion(0.02)) // no further than this from the source
+///         .window(Window::ThisBatch)
+///         .reset(Reset::Every(100))
+///         .answer(Answer::BeforeStep)
+/// }
+/// # use std::sync::Arc;
+/// # use acclimate_train::Layer;
+/// # let model = Arc::new(acclimate_train::nn::SmallCnn::new("", [1, 8, 8], &[4], 3)?);
+/// # let params = model.init(&acclimate_tensor::Device::cpu(), 7)?;
+/// # let images: Vec<f32> = (0..4 * 64).map(|i| (i % 37) as f32 / 36.0).collect();
+/// let mut session = acclimate_infer::Session::new(model, params, careful_tent(1e-3))?;
+/// for answer in session.answer(&images, [1, 8, 8])? {
+///     println!("{}", answer.receipt); // what moved, how far, and why, or why not
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// Parts that contradict each other are an error when the session is built ([`Adaptation::validate`]). Which of the known
+/// methods fits: [`Adaptation::recommend`].
 #[derive(Clone, Debug)]
 pub struct Adaptation {
     name: String,

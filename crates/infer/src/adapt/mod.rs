@@ -4,7 +4,8 @@
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
 //! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`mod@lame`], [`prototypes`]), [`state`] everything that changes,
-//! [`presets`] of known methods, `driver` the one graph that steps, with `sight` what it shows to a step, `look` the forward
+//! [`presets`] of known methods, [`recommend`] which of them fits (by what is `measured`, and `rules`), `driver` the one
+//! graph that steps, with `sight` what it shows to a step, `look` the forward
 //! passes, `step` the step (its core, [`inner`], is meta-learning's too), and `initial` the first state; `validate` says
 //! whether parts fit.
 
@@ -16,13 +17,16 @@ mod initial;
 pub mod inner;
 pub mod lame;
 mod look;
+mod measured;
 pub mod memory;
 pub mod method;
 pub mod moves;
 pub mod objective;
 pub mod presets;
 pub mod prototypes;
+pub mod recommend;
 pub mod reset;
+mod rules;
 pub mod search;
 mod sight;
 pub mod state;
@@ -42,6 +46,7 @@ pub use moves::Moves;
 pub use objective::Objective;
 pub use presets::*;
 pub use prototypes::Prototypes;
+pub use recommend::{Order, Recommendation, Situation};
 pub use reset::Reset;
 pub use search::Search;
 pub use state::Carried;

@@ -8,7 +8,7 @@ use acclimate_infer::adapt::{Adaptation, Answer, Moves, Objective, Reset, Window
 use acclimate_infer::{Error, Session, SourceStatistics};
 use acclimate_kernels::random::Key;
 use acclimate_tensor::{Device, Tensor, compile};
-use acclimate_train::nn::SmallCnn;
+use acclimate_train::nn::{Norm, SmallCnn};
 use acclimate_train::optim::{State, StepCx};
 use acclimate_train::{Layer, Params, Pass, Statistics, loss, optim};
 
@@ -108,8 +108,12 @@ pub struct Trained {
 
 impl Trained {
     pub fn new() -> Result<Self, Box<dyn std::error::Error>> {
+        Self::with_norm(Norm::Batch)
+    }
+
+    pub fn with_norm(norm: Norm) -> Result<Self, Box<dyn std::error::Error>> {
         let device = Device::cpu();
-        let model = Arc::new(SmallCnn::new("", DIMS, &[8, 12], CLASSES as usize)?);
+        let model = Arc::new(SmallCnn::new("", DIMS, &[8, 12], CLASSES as usize)?.with_norm(norm));
         let params = model.init(&device, 5)?;
         let optimizer = optim::adam(1e-2);
         let state = optimizer.init(&params)?;
