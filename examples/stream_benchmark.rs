@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use acclimate::infer::evaluate::protocol::{Protocol, RealTime, Run, Wall, run};
+use acclimate::infer::evaluate::protocol::{Protocol, RealTime, Run, run};
 use acclimate::infer::evaluate::stream::{Order, Part, visits};
 use acclimate::infer::evaluate::table::{Compared, Row, markdown};
 use acclimate::prelude::*;
@@ -221,7 +221,7 @@ impl Bench<'_> {
             .seed(self.o.seed);
         let n = visits(parts, protocol.order, protocol.batch, protocol.seed)?.len();
         let mut shown = Progress::Auto.begin(label, n as u64);
-        let played = run(&mut session, parts, &protocol, &mut Wall, &mut |done, of| {
+        let played = run(&mut session, parts, &protocol, &mut |done, of| {
             shown.say(done as u64, &format!("batch {done} of {of}"));
         })?;
         let right = played.right();

@@ -1,6 +1,9 @@
 //! Meta-learning: gradients through inner steps against numbers, known answers on quadratics, equalities between methods,
 //! one submission for a meta-batch.
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use std::sync::Arc;
 
 use acclimate_infer::Error;
@@ -224,10 +227,7 @@ fn every_method_learns_and_one_task_is_as_in_a_batch() -> Test {
 
 #[test]
 fn gpu_meta_gradients_equal_the_processors() -> Test {
-    let Ok(device) = Device::named(&std::env::var("ACCLIMATE_DEVICE").unwrap_or_else(|_| "software".into())) else {
-        println!("skipped: no adapter");
-        return Ok(());
-    };
+    let Some(device) = adapter::open(Device::named) else { return Ok(()) };
     let on = |device: &Device| -> Result<Vec<f32>, Error> {
         let learner = learner(device, net(), maml(0.1, 2), optim::sgd(0.1))?;
         Ok(learner.meta_gradient(tasks(device)?)?.0.to_vec::<f32>()?)

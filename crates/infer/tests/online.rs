@@ -1,6 +1,9 @@
 //! Online learning: the steps of river and of the papers, the order of events, delayed labels, replay, consolidation,
 //! responses to change, and that nothing is lost.
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use std::sync::Arc;
 
 use acclimate_infer::Error;
@@ -95,10 +98,7 @@ fn steps_are_those_of_river_and_of_the_papers() -> Test {
 
 #[test]
 fn gpu_steps_are_those_of_river_and_of_the_papers() -> Test {
-    let Ok(device) = Device::named(&std::env::var("ACCLIMATE_DEVICE").unwrap_or_else(|_| "software".into())) else {
-        println!("skipped: no adapter");
-        return Ok(());
-    };
+    let Some(device) = adapter::open(Device::named) else { return Ok(()) };
     follows_the_golden_traces(&device, rules().split_off(7))
 }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[macro_use]
 mod promises;
 
 use acclimate_infer::adapt::{calibrate, memo_affine, statistics, tent};
@@ -18,18 +19,7 @@ macro_rules! on_the_cpu {
     };
 }
 
-on_the_cpu! {
-    an_answer_is_the_same_bits_in_any_slot,
-    a_fault_stays_in_its_slot,
-    a_reset_is_exact_and_the_source_never_changes,
-    one_submission_and_nothing_new_from_the_second_batch_on,
-    tent_lowers_the_entropy_of_its_batch,
-    replay_holds_and_finds_what_was_altered,
-    gates_and_guards_fire_and_do_not,
-    wrong_input_is_an_error_that_says_what,
-    awaiting_equals_waiting,
-    a_restored_session_goes_on_bit_for_bit,
-}
+promises!(on_the_cpu);
 
 #[test]
 fn the_source_is_the_same_after_a_thousand_answers() -> Test {

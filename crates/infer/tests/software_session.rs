@@ -3,6 +3,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+#[macro_use]
 mod promises;
 
 use std::time::Duration;
@@ -14,26 +17,11 @@ use acclimate_infer::receipt::{Event, verify};
 use acclimate_tensor::{Device, EngineKind};
 use promises::{Bench, DIMS, Test, bits, images};
 
-/// The adapter, opened by `open`, or `None` after saying that there is none.
-fn adapter(open: impl Fn(&str) -> acclimate_tensor::Result<Device>) -> Option<Device> {
-    let asked = std::env::var("ACCLIMATE_DEVICE").unwrap_or_default();
-    let name =
-        if ["", "auto", "cpu", "null"].contains(&asked.as_str()) { "software".to_owned() } else { asked.clone() };
-    match open(&name) {
-        Ok(device) => Some(device),
-        Err(acclimate_tensor::Error::NoDevice { .. }) if asked != name => {
-            println!("skipped: no adapter");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 macro_rules! on_the_adapter {
     ($($promise:ident),* $(,)?) => {
         $(#[test]
         fn $promise() -> Test {
-            match adapter(Device::named) {
+            match adapter::open(Device::named) {
                 Some(device) => promises::$promise(&device),
                 None => Ok(()),
             }
@@ -41,23 +29,12 @@ macro_rules! on_the_adapter {
     };
 }
 
-on_the_adapter! {
-    an_answer_is_the_same_bits_in_any_slot,
-    a_fault_stays_in_its_slot,
-    a_reset_is_exact_and_the_source_never_changes,
-    one_submission_and_nothing_new_from_the_second_batch_on,
-    tent_lowers_the_entropy_of_its_batch,
-    replay_holds_and_finds_what_was_altered,
-    gates_and_guards_fire_and_do_not,
-    wrong_input_is_an_error_that_says_what,
-    awaiting_equals_waiting,
-    a_restored_session_goes_on_bit_for_bit,
-}
+promises!(on_the_adapter);
 
 #[test]
 fn a_lost_device_is_an_error_and_the_session_goes_on_elsewhere() -> Test {
     for (method, mirror) in [(tent(1e-2), 1), (tent(1e-2), 0), (memo_affine(2, 5e-3), 0), (calibrate(0.0), 0)] {
-        let Some(device) = adapter(Device::named) else { return Ok(()) };
+        let Some(device) = adapter::open(Device::named) else { return Ok(()) };
         let folder = tempfile::tempdir()?;
         let log = folder.path().join("receipts.jsonl");
         let b = Bench::new(&device)?;
@@ -108,7 +85,7 @@ fn a_lost_device_is_an_error_and_the_session_goes_on_elsewhere() -> Test {
 
 #[test]
 fn a_state_that_was_lost_on_its_way_comes_back_from_the_mirror() -> Test {
-    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let Some(device) = adapter::open(Device::named) else { return Ok(()) };
     let b = Bench::new(&device)?;
     let mut session = b.session(tent(1e-2), 1)?.mirrored_every(1);
     session.answer(&images(4, 1), DIMS)?;
@@ -134,7 +111,7 @@ fn a_state_that_was_lost_on_its_way_comes_back_from_the_mirror() -> Test {
 #[test]
 fn memory_that_runs_out_is_an_error_and_the_session_goes_on_elsewhere() -> Test {
     // Room for the model and a small batch, not for a large one.
-    let Some(device) = adapter(|name| Device::gpu_with_memory_limit(name, 6 << 20)) else { return Ok(()) };
+    let Some(device) = adapter::open(|name| Device::gpu_with_memory_limit(name, 6 << 20)) else { return Ok(()) };
     assert_eq!(device.kind(), EngineKind::Gpu);
     let b = Bench::new(&device)?;
     let mut session = b.session(tent(1e-2), 1)?.mirrored_every(1);
@@ -162,7 +139,7 @@ fn memory_that_runs_out_is_an_error_and_the_session_goes_on_elsewhere() -> Test 
 
 #[test]
 fn a_queue_loses_no_input_with_its_device() -> Test {
-    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let Some(device) = adapter::open(Device::named) else { return Ok(()) };
     let b = Bench::new(&device)?;
     let options = Options { capacity: 64, linger: Duration::ZERO, fallback: Some(Device::cpu()) };
     let queue = Queue::new(b.session(memo_affine(2, 5e-3), 4)?, DIMS, options)?;
@@ -179,7 +156,7 @@ fn a_queue_loses_no_input_with_its_device() -> Test {
     let session = queue.shutdown()?;
     assert_eq!(session.device().kind(), EngineKind::Cpu);
     // Without a fallback every input gets the error, and the queue lives.
-    let Some(device) = adapter(Device::named) else { return Ok(()) };
+    let Some(device) = adapter::open(Device::named) else { return Ok(()) };
     let b = Bench::new(&device)?;
     let queue = Queue::new(b.session(memo_affine(2, 5e-3), 4)?, DIMS, Options::default())?;
     device.destroy();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use acclimate_infer::adapt::{frozen, memo_affine, statistics, tent, vote};
-use acclimate_infer::evaluate::protocol::{Clock, Protocol, RealTime, Run, Wall, run};
+use acclimate_infer::budget::SimulatedClock;
+use acclimate_infer::evaluate::protocol::{Protocol, RealTime, Run, run};
 use acclimate_infer::evaluate::stream::{Order, Part, Row, Visit, visits};
 use acclimate_infer::evaluate::table::{self, COLUMNS, Compared};
 use acclimate_infer::evaluate::{Labelled, evaluate};
@@ -69,8 +70,8 @@ fn protocol(order: Order) -> Protocol {
     Protocol { order, batch: 16, seed: 2, real_time: None }
 }
 
-fn played(method: Adaptation, protocol: Protocol, clock: &mut dyn Clock) -> Result<Run, Error> {
-    run(&mut session(method)?, &Data::new().parts(), &protocol, clock, &mut |_, _| {})
+fn played(method: Adaptation, protocol: Protocol) -> Result<Run, Error> {
+    run(&mut session(method)?, &Data::new().parts(), &protocol, &mut |_, _| {})
 }
 
 const ORDERS: [Order; 6] =
@@ -138,11 +139,11 @@ fn null_what_is_no_stream_is_refused() {
     assert!(visits(&parts, Order::Correlated(f64::NAN), 16, 0).is_err());
     parts[1].data.labels = &data.labels[..N - 1];
     let mut session = session(frozen()).unwrap();
-    let error = run(&mut session, &parts, &protocol(Order::Iid), &mut Wall, &mut |_, _| {}).unwrap_err();
+    let error = run(&mut session, &parts, &protocol(Order::Iid), &mut |_, _| {}).unwrap_err();
     assert!(error.to_string().contains("part `dim`"), "{error}");
     let pace = RealTime { speed: -1.0, frozen_ms: 1.0 };
     let wrong = Protocol { real_time: Some(pace), ..protocol(Order::Iid) };
-    assert!(run(&mut session, &data.parts(), &wrong, &mut Wall, &mut |_, _| {}).is_err());
+    assert!(run(&mut session, &data.parts(), &wrong, &mut |_, _| {}).is_err());
 }
 
 /// The runner's answers are those of the session by hand, in the part's own order.
@@ -151,7 +152,7 @@ fn a_run_is_the_session_in_that_order() -> Test {
     let data = Data::new();
     let parts = data.parts();
     let told = std::cell::RefCell::new(Vec::new());
-    let iid = run(&mut session(tent(1e-2))?, &parts, &protocol(Order::Iid), &mut Wall, &mut |i, n| {
+    let iid = run(&mut session(tent(1e-2))?, &parts, &protocol(Order::Iid), &mut |i, n| {
         told.borrow_mut().push((i, n));
     })?;
     assert_eq!(*told.borrow(), (1..=8).map(|i| (i, 8)).collect::<Vec<_>>());
@@ -170,29 +171,19 @@ fn a_run_is_the_session_in_that_order() -> Test {
         assert_eq!(iid.parts[k].acted.iter().filter(|a| **a).count(), N);
     }
     // Never reset, the second part meets a model that the first has moved.
-    let continual = played(tent(1e-2), protocol(Order::Continual), &mut Wall)?;
+    let continual = played(tent(1e-2), protocol(Order::Continual))?;
     assert!((continual.parts[1].scores.nll - iid.parts[1].scores.nll).abs() > 1e-6);
     // What carries nothing on does not care about the order.
-    let answers = |order| Ok::<_, Error>(played(frozen(), protocol(order), &mut Wall)?.right());
+    let answers = |order| Ok::<_, Error>(played(frozen(), protocol(order))?.right());
     for order in ORDERS {
         assert_eq!(answers(order)?, answers(Order::Iid)?, "{order}");
     }
     // At least the images of a batch, the network's first layer over them, and the overlay.
     assert!(iid.bytes_per_input > 4.0 * (5 * SIZE) as f64 && iid.ms_per_input > 0.0, "{}", iid.bytes_per_input);
-    let acted = |method| Ok::<_, Error>(played(method, protocol(Order::Iid), &mut Wall)?.acted());
+    let acted = |method| Ok::<_, Error>(played(method, protocol(Order::Iid))?.acted());
     assert!(acted(statistics())?.iter().all(|acted| *acted), "batch statistics change answers");
     assert!(acted(frozen())?.iter().all(|acted| !acted), "the frozen model does not act");
     Ok(())
-}
-
-/// A clock that says how long work takes, whatever it takes.
-struct Scripted(Duration);
-
-impl Clock for Scripted {
-    fn time(&mut self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
-        work()?;
-        Ok(self.0)
-    }
 }
 
 #[test]
@@ -200,7 +191,10 @@ fn a_stream_that_does_not_wait() -> Test {
     let late = |method: Adaptation, ms: u64, speed: f64| -> Result<Run, Error> {
         // Sixteen inputs take the frozen model 16 ms.
         let real_time = Some(RealTime { speed, frozen_ms: 1.0 });
-        played(method, Protocol { real_time, ..protocol(Order::Iid) }, &mut Scripted(Duration::from_millis(ms)))
+        // A clock by which work takes that long, whatever it takes.
+        let clock = Arc::new(SimulatedClock::new(move |_, _| Duration::from_millis(ms)));
+        let protocol = Protocol { real_time, ..protocol(Order::Iid) };
+        run(&mut session(method)?.clock(clock), &Data::new().parts(), &protocol, &mut |_, _| {})
     };
     let counts = |run: &Run| run.parts.iter().map(|part| part.late).collect::<Vec<_>>();
     // Batches of a part: 16, 16, 16, 12. Twice as slow as the stream: every second batch is missed.
@@ -217,7 +211,7 @@ fn a_stream_that_does_not_wait() -> Test {
     // Late inputs are answered by the model as the first batch left it: batch statistics under its Δ. Without a step the
     // same batches give what batch statistics give.
     let still = late(statistics(), 1000, 1.0)?;
-    assert_eq!(still.right(), played(statistics(), protocol(Order::Iid), &mut Wall)?.right());
+    assert_eq!(still.right(), played(statistics(), protocol(Order::Iid))?.right());
     let moved = late(tent(0.5), 1000, 1.0)?;
     assert!((moved.parts[0].scores.nll - still.parts[0].scores.nll).abs() > 1e-4);
     // A method that begins anew with every input has nothing to answer late inputs with but the frozen model.
@@ -232,7 +226,7 @@ fn a_stream_that_does_not_wait() -> Test {
 
 #[test]
 fn rows_say_what_the_runs_did() -> Test {
-    let play = |method| played(method, protocol(Order::Iid), &mut Wall);
+    let play = |method| played(method, protocol(Order::Iid));
     let (source, adapted, voted, memo) =
         (play(frozen())?, play(tent(1e-2))?, play(vote(2))?, play(memo_affine(2, 5e-3))?);
     let methods = vec![(&adapted, Some(&voted)), (&memo, None)];

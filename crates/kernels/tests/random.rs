@@ -3,6 +3,9 @@
 //! Seeds are fixed, so nothing here fails by chance; the bounds are those that a right generator exceeds once in a
 //! thousand seeds or less.
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use acclimate_kernels::random::{Key, bernoulli, bits, normal, permutation, poisson, uniform};
 use acclimate_tensor::{DType, Device, EngineKind, Result, Tensor, compile, vmap};
 
@@ -202,13 +205,7 @@ fn cpu_draws() -> Result<()> {
 
 #[test]
 fn software_draws() -> Result<()> {
-    let d = match Device::named("software") {
-        Ok(d) => d,
-        Err(e) => {
-            println!("skipped: {e}");
-            return Ok(());
-        }
-    };
+    let Some(d) = adapter::open(Device::named) else { return Ok(()) };
     assert_eq!(d.kind(), EngineKind::Gpu);
     all(&d)?;
     // Words are the same on every device, and what is made of them in f32 alone.

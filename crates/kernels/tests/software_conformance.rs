@@ -3,44 +3,29 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use acclimate_kernels::testkit::{all_cases, check_all, conforms, rows_are_left_out, vmap_is_the_loop};
-use acclimate_tensor::{Device, Error, Result, Tensor};
-
-/// The adapter's name: the software one unless a hardware one was asked for.
-fn name() -> String {
-    let asked = std::env::var("ACCLIMATE_DEVICE").unwrap_or_default();
-    if ["", "auto", "cpu", "null"].contains(&asked.as_str()) { "software".into() } else { asked }
-}
-
-/// Opens the adapter; without one the test is skipped, unless it was asked for.
-fn open(with: impl Fn(&str) -> Result<Device>) -> Option<Device> {
-    match with(&name()) {
-        Ok(device) => Some(device),
-        Err(Error::NoDevice { .. }) if std::env::var("ACCLIMATE_DEVICE").as_deref() != Ok(&name()) => {
-            println!("skipped: no adapter");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
+use acclimate_tensor::{Device, Tensor};
 
 #[test]
 fn shaders_conform() {
-    let Some(device) = open(Device::named) else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     let cases = all_cases();
     check_all(cases.iter().filter(|(_, c)| c.gpu), &device, conforms).unwrap();
 }
 
 #[test]
 fn shaders_conform_with_default_limits() {
-    let Some(device) = open(Device::gpu_restricted) else { return };
+    let Some(device) = adapter::open(Device::gpu_restricted) else { return };
     let cases = all_cases();
     check_all(cases.iter().filter(|(_, c)| c.gpu), &device, conforms).unwrap();
 }
 
 #[test]
 fn batching_rules_hold_on_shaders() {
-    let Some(device) = open(Device::named) else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     let cases = all_cases();
     // A quarter of them: rules are graph, and the CPU engine has been through all of them.
     let cases = cases.iter().filter(|(_, c)| c.gpu && c.batched).step_by(4);
@@ -49,14 +34,14 @@ fn batching_rules_hold_on_shaders() {
 
 #[test]
 fn rows_that_nobody_reads_change_nothing() {
-    let Some(device) = open(Device::named) else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     let cases = all_cases();
     check_all(cases.iter().filter(|(_, c)| c.gpu).step_by(5), &device, rows_are_left_out).unwrap();
 }
 
 #[test]
 fn more_workgroups_than_an_axis_holds() {
-    let Some(device) = open(Device::named) else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     let n = 65_536 * 256 + 3;
     let x = Tensor::iota(&device, &[n], 0).unwrap();
     let x = x.rem_u32(&Tensor::full_u32(&device, &[n], 251).unwrap()).unwrap();

@@ -2,20 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
 mod vectors;
 
-use acclimate_tensor::{Device, Error};
+use acclimate_tensor::Device;
 
 #[test]
 fn values_and_gradients_are_those_of_pytorch() {
-    let asked = std::env::var("ACCLIMATE_DEVICE").unwrap_or_default();
-    let name =
-        if ["", "auto", "cpu", "null"].contains(&asked.as_str()) { "software".to_owned() } else { asked.clone() };
-    let device = match Device::named(&name) {
-        Ok(device) => device,
-        Err(Error::NoDevice { .. }) if asked != name => return println!("skipped: no adapter"),
-        Err(error) => panic!("{error}"),
-    };
+    let Some(device) = adapter::open(Device::named) else { return };
     let mut n = 0;
     for name in vectors::names().iter().filter(|n| vectors::is_here(n)) {
         // Shading languages may assume that there are neither NaN nor infinities, and flush what is denormal.

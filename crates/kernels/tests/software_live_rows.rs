@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
 mod live;
 
 use std::time::{Duration, Instant};
@@ -10,20 +12,15 @@ use acclimate_kernels::TensorOps;
 use acclimate_kernels::testkit::Input;
 use acclimate_tensor::{Device, Tensor, compile};
 
-fn device() -> Option<Device> {
-    let name = std::env::var("ACCLIMATE_DEVICE").unwrap_or_else(|_| "software".into());
-    Device::named(&name).map_err(|_| println!("skipped: no adapter")).ok()
-}
-
 #[test]
 fn kept_rows_answer_as_a_batch_of_their_own() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     live::check(&device).unwrap();
 }
 
 #[test]
 fn rows_left_out_take_no_time_and_no_second_plan() {
-    let Some(device) = device() else { return };
+    let Some(device) = adapter::open(Device::named) else { return };
     let w = Input::normal(&[256, 256]).tensor(&device, 1).unwrap();
     let x = Input::normal(&[512, 256]).tensor(&device, 2).unwrap();
     let step = compile(move |(x, count): (Tensor, Tensor)| {

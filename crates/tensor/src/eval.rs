@@ -99,30 +99,36 @@ fn evaluate(targets: &[&Tensor], read: Option<&Tensor>) -> Result<Box<dyn Readba
 /// What is computed along: small pending values that somebody holds and that need nothing but what this walk has. Else a
 /// loop that reads only its loss would keep what its running statistics are made of, step after step.
 fn along(walk: &Walk) -> Vec<Tensor> {
-    let mut reached: HashSet<u64> = walk.met.iter().map(|m| m.node.id).collect();
     let mut found: Vec<Arc<Node>> = Vec::new();
-    let mut stack: Vec<Arc<Node>> = walk.met.iter().map(|m| m.node.clone()).collect();
-    while let Some(node) = stack.pop() {
+    let mut ids: HashSet<u64> = HashSet::new();
+    let look = |node: &Node, found: &mut Vec<Arc<Node>>, ids: &mut HashSet<u64>| {
         // A value that is there already holds nothing back.
-        if !matches!(&*node.state(), State::Pending { .. }) && !found.iter().any(|f| Arc::ptr_eq(f, &node)) {
-            continue;
+        if !matches!(&*node.state(), State::Pending { .. }) {
+            return;
         }
         for reader in node.readers() {
-            if !reached.contains(&reader.id) && is_small_change(&reader, &reached) {
-                reached.insert(reader.id);
-                found.push(reader.clone());
-                stack.push(reader);
+            let reached = |id| walk.has_met(id) || ids.contains(&id);
+            if !reached(reader.id) && is_small_change(&reader, &reached) {
+                ids.insert(reader.id);
+                found.push(reader);
             }
         }
+    };
+    walk.met.iter().for_each(|m| look(&m.node, &mut found, &mut ids));
+    // What was found may be what others wait for.
+    let mut next = 0;
+    while let Some(node) = found.get(next).cloned() {
+        look(&node, &mut found, &mut ids);
+        next += 1;
     }
     found.into_iter().map(|node| Tensor { node, out: 0 }).collect()
 }
 
 /// Whether a pending node is a primitive on few elements, of inputs that are reached, ready or free.
-fn is_small_change(node: &Node, reached: &HashSet<u64>) -> bool {
+fn is_small_change(node: &Node, reached: &dyn Fn(u64) -> bool) -> bool {
     const SMALL: usize = 1 << 12;
     let State::Pending { op, inputs } = &*node.state() else { return false };
-    let is_there = |t: &Tensor| reached.contains(&t.node.id) || is_at_hand(t, 0);
+    let is_there = |t: &Tensor| reached(t.node.id) || is_at_hand(t, 0);
     op.core().is_some() && node.specs.iter().all(|s| s.numel() <= SMALL) && inputs.iter().all(is_there)
 }
 

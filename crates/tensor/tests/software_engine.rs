@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
 
+mod adapter;
+
 use acclimate_shaders::shaders;
 use acclimate_tensor::expr::Func;
 use acclimate_tensor::op::{Bind, Call, Launch, Launches, arity};
@@ -14,27 +16,9 @@ use acclimate_tensor::{
 /// Roundings of f32.
 const EPS: f64 = f32::EPSILON as f64;
 
-/// The adapter's name: the software one unless a hardware one was asked for.
-fn name() -> String {
-    let asked = std::env::var("ACCLIMATE_DEVICE").unwrap_or_default();
-    if ["", "auto", "cpu", "null"].contains(&asked.as_str()) { "software".into() } else { asked }
-}
-
-/// Opens the adapter; without one the test is skipped, unless it was asked for.
-fn open(with: impl Fn(&str) -> Result<Device>) -> Option<Device> {
-    match with(&name()) {
-        Ok(device) => Some(device),
-        Err(Error::NoDevice { .. }) if std::env::var("ACCLIMATE_DEVICE").as_deref() != Ok(&name()) => {
-            println!("skipped: no adapter");
-            None
-        }
-        Err(error) => panic!("{error}"),
-    }
-}
-
 macro_rules! device {
     () => {
-        match open(Device::named) {
+        match adapter::open(Device::named) {
             Some(device) => device,
             None => return Ok(()),
         }
@@ -432,7 +416,7 @@ fn reading_without_blocking() -> Result<()> {
 
 #[test]
 fn with_the_limits_of_webgpu() -> Result<()> {
-    let Some(d) = open(Device::gpu_restricted) else { return Ok(()) };
+    let Some(d) = adapter::open(Device::gpu_restricted) else { return Ok(()) };
     assert_eq!(d.caps().max_storage_buffers, 8);
     assert!(!d.caps().subgroups && !d.caps().f16);
     // More operands than a dispatch may bind: the group is cut.
@@ -462,7 +446,7 @@ fn a_destroyed_device_is_an_error() -> Result<()> {
 
 #[test]
 fn memory_that_runs_out_is_an_error() -> Result<()> {
-    let Some(d) = open(|name| Device::gpu_with_memory_limit(name, 1 << 20)) else { return Ok(()) };
+    let Some(d) = adapter::open(|name| Device::gpu_with_memory_limit(name, 1 << 20)) else { return Ok(()) };
     let x = tensor(&d, &[100_000], 1);
     let error = Tensor::from_slice(&d, &vec![0f32; 200_000], &[200_000]).unwrap_err();
     assert!(error.is_out_of_memory(), "{error}");

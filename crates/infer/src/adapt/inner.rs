@@ -45,12 +45,3 @@ pub(crate) fn take_step<P: Movable + Tree + Clone>(
     let cx = StepCx { rate: rate.clone(), loss: Some(objective.clone()) };
     Ok(optimizer.step(theta, gradient, state, &cx)?)
 }
-
-/// New state where `keep` (one bool), else the old.
-pub(crate) fn held(keep: &Tensor, new: State, old: &State) -> Result<State, Error> {
-    let mut state = State::new();
-    for ((name, new), (_, old)) in new.iter().zip(old.iter()) {
-        state = state.with(name, keep.broadcast_to(new.shape())?.select(new, old)?);
-    }
-    Ok(state)
-}

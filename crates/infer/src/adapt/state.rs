@@ -1,8 +1,8 @@
 //! Everything that changes while a session runs, in one named value: the overlay, the optimizer's moments, and what
 //! guards, teachers and memories remember. Reset gives it its initial values; there is nowhere else to keep state.
 
-use acclimate_tensor::{DType, Device, Result as TensorResult, Tensor, Tree};
-use acclimate_train::optim::State;
+use acclimate_tensor::{Device, Result as TensorResult, Tensor, Tree};
+use acclimate_train::optim::{State, or_old};
 
 use crate::error::Error;
 
@@ -107,27 +107,10 @@ impl Carried {
 
     /// These values where `keep` (a bool of one element), else the old ones, bit for bit.
     pub(crate) fn or_old(&self, keep: &Tensor, old: &Carried) -> Result<Self, Error> {
-        let choose = |new: &Tensor, old: &Tensor| -> TensorResult<Tensor> {
-            if new.is(old) {
-                return Ok(old.clone());
-            }
-            let keep = keep.reshape(&[])?.broadcast_to(new.shape())?;
-            match new.dtype() {
-                DType::Bool => keep.and(new)?.or(&keep.not()?.and(old)?),
-                _ => keep.select(new, old),
-            }
-        };
-        let states = |new: &State, old: &State| -> Result<State, Error> {
-            let mut state = State::new();
-            for (name, new) in new.iter() {
-                state = state.with(name, choose(new, old.require(name)?)?);
-            }
-            Ok(state)
-        };
         Ok(Carried {
-            delta: choose(&self.delta, &old.delta)?,
-            optimizer: states(&self.optimizer, &old.optimizer)?,
-            memory: states(&self.memory, &old.memory)?,
+            delta: or_old(keep, &self.delta, &old.delta)?,
+            optimizer: self.optimizer.clone().held_back(keep, &old.optimizer)?,
+            memory: self.memory.clone().held_back(keep, &old.memory)?,
         })
     }
 

@@ -1,6 +1,6 @@
 //! The runner: one method over one stream, with time, memory and, in real time, the inputs it was too slow for.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -9,28 +9,7 @@ use crate::error::Error;
 use crate::metrics::Scores;
 use crate::receipt::Action;
 use crate::report_row::softmax;
-use crate::session::Session;
-
-/// How long work takes. [`Wall`] is the clock on the wall; tests and replays give their own.
-pub trait Clock {
-    /// Does the work and says how long it took.
-    ///
-    /// # Errors
-    /// Those of the work.
-    fn time(&mut self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Duration, Error>;
-}
-
-/// The real clock.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Wall;
-
-impl Clock for Wall {
-    fn time(&mut self, work: &mut dyn FnMut() -> Result<(), Error>) -> Result<Duration, Error> {
-        let started = Instant::now();
-        work()?;
-        Ok(started.elapsed())
-    }
-}
+use crate::session::{Answered, Session};
 
 /// A stream that does not wait (Alfarra et al. 2024).
 ///
@@ -134,7 +113,7 @@ struct Noted {
     ms: f64,
 }
 
-/// Runs a fresh session over a stream. `after` hears how many of how many batches are done.
+/// Runs a fresh session over a stream, by the session's clock. `after` hears how many of how many batches are done.
 ///
 /// # Errors
 /// Those of [`visits`], [`Session::answer`] and [`Scores::measure`]; [`Error::Size`] if the parts' images differ in size
@@ -143,7 +122,6 @@ pub fn run(
     session: &mut Session,
     parts: &[Part<'_>],
     protocol: &Protocol,
-    clock: &mut dyn Clock,
     after: &mut dyn FnMut(usize, usize),
 ) -> Result<Run, Error> {
     protocol.real_time.map_or(Ok(()), |pace| pace.check())?;
@@ -167,7 +145,7 @@ pub fn run(
             behind = 0;
         }
         let late = behind > 0;
-        let took = answer(session, parts, dims, visit, late, clock, &mut noted)?;
+        let took = answer(session, parts, dims, visit, late, &mut noted)?;
         behind = match protocol.real_time {
             _ if late => behind - 1,
             Some(pace) => pace.missed(took, visit.rows.len()),
@@ -195,34 +173,19 @@ fn answer(
     dims: [usize; 3],
     visit: &Visit,
     late: bool,
-    clock: &mut dyn Clock,
     noted: &mut [Vec<Noted>],
 ) -> Result<Duration, Error> {
     let size: usize = dims.iter().product();
     let image = |row: &Row| &parts[row.part].data.images[row.item * size..(row.item + 1) * size];
     let images: Vec<f32> = visit.rows.iter().flat_map(|row| image(row).iter().copied()).collect();
-    let mut new: Vec<Noted> = Vec::with_capacity(visit.rows.len());
-    let took = clock.time(&mut || {
-        new.clear();
-        if late {
-            let logits = session.answer_unadapted(&images, dims)?;
-            new.extend(logits.iter().map(|l| Noted { probabilities: softmax(l), late, ..Noted::default() }));
-        } else {
-            new.extend(session.answer(&images, dims)?.iter().map(|a| {
-                let facts = &a.receipt.facts;
-                let action = facts.verdict.action;
-                // Batch statistics and votes move nothing, and answer otherwise than the frozen model all the same.
-                let otherwise = facts.entropy.before.to_bits() != facts.entropy.after.to_bits();
-                Noted {
-                    probabilities: a.probabilities(),
-                    acted: action == Action::Accepted || (action == Action::Frozen && otherwise),
-                    rolled_back: action == Action::RolledBack,
-                    ..Noted::default()
-                }
-            }));
-        }
-        Ok(())
-    })?;
+    let began = session.time();
+    let new: Vec<Noted> = if late {
+        let logits = session.answer_unadapted(&images, dims)?;
+        logits.iter().map(|l| Noted { probabilities: softmax(l), late, ..Noted::default() }).collect()
+    } else {
+        session.answer(&images, dims)?.iter().map(note).collect()
+    };
+    let took = session.time().saturating_sub(began);
     let ms = took.as_secs_f64() * 1e3 / visit.rows.len() as f64;
     for (row, new) in visit.rows.iter().zip(new) {
         noted[row.part][row.item] = Noted { ms, ..new };
@@ -245,6 +208,19 @@ fn part_run(part: &Part<'_>, noted: &[Noted]) -> Result<PartRun, Error> {
         late: noted.iter().filter(|n| n.late).count(),
         ms_per_input: mean_ms(&noted.iter().collect::<Vec<_>>()),
     })
+}
+
+fn note(answered: &Answered) -> Noted {
+    let facts = &answered.receipt.facts;
+    let action = facts.verdict.action;
+    // Batch statistics and votes move nothing, and answer otherwise than the frozen model all the same.
+    let otherwise = facts.entropy.before.to_bits() != facts.entropy.after.to_bits();
+    Noted {
+        probabilities: answered.probabilities(),
+        acted: action == Action::Accepted || (action == Action::Frozen && otherwise),
+        rolled_back: action == Action::RolledBack,
+        ..Noted::default()
+    }
 }
 
 /// Mean time of the inputs that were not late.

@@ -12,7 +12,7 @@ use acclimate_train::{Layer, Params};
 use super::learner::Method;
 use super::loss::Loss;
 use crate::adapt::driver::all_finite;
-use crate::adapt::inner::{Order, held, inner_step};
+use crate::adapt::inner::{Order, inner_step};
 use crate::error::Error;
 
 /// Parameters and state before a block, and the block.
@@ -45,7 +45,7 @@ pub(super) fn scan(model: Arc<dyn Layer>, method: Arc<Method>) -> Compiled<In, O
             let step = all_finite(&[&loss, next.arena()])?.and(&count.gt(&count.zeros_like()?)?)?;
             let arena = step.broadcast_to(next.arena().shape())?.select(next.arena(), params.arena())?;
             params = params.with_arena(arena)?;
-            state = held(&step, next_state, &state)?;
+            state = next_state.held_back(&step, &state)?;
             learned.push(step.cast(DType::F32)?.reshape(&[1])?);
             let output = model.forward(&params, &inputs.narrow(0, slot, 1)?)?;
             outputs.push(output.reshape(&[output.numel()])?);

@@ -189,6 +189,11 @@ impl Session {
         self
     }
 
+    /// The time on the session's clock.
+    pub(crate) fn time(&self) -> Duration {
+        self.budget.clock.now()
+    }
+
     /// Writes receipts to a new log.
     pub fn receipts_to(mut self, path: impl AsRef<Path>) -> Result<Self, Error> {
         self.log = Some(Log { writer: receipt::Writer::create(path.as_ref())?, keep: false });

@@ -1,7 +1,7 @@
 //! What a session promises on every engine: frozen is frozen, a reset is exact, slots are apart, a fault stays in its
 //! slot, replay computes every answer again, one submission per batch, nothing is lost to a wrong input.
 
-#![allow(dead_code, reason = "each test binary uses its part")]
+#![allow(dead_code, unused_macros, reason = "each test binary uses its part")]
 
 use std::sync::Arc;
 
@@ -11,6 +11,24 @@ use acclimate_infer::{Adaptation, Answered, Error, Guard, Moves, Objective, Rese
 use acclimate_tensor::Device;
 use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential};
 use acclimate_train::{Layer, Params, optim};
+
+/// Every promise, given to a macro that makes tests of them.
+macro_rules! promises {
+    ($make:ident) => {
+        $make! {
+            an_answer_is_the_same_bits_in_any_slot,
+            a_fault_stays_in_its_slot,
+            a_reset_is_exact_and_the_source_never_changes,
+            one_submission_and_nothing_new_from_the_second_batch_on,
+            tent_lowers_the_entropy_of_its_batch,
+            replay_holds_and_finds_what_was_altered,
+            gates_and_guards_fire_and_do_not,
+            wrong_input_is_an_error_that_says_what,
+            awaiting_equals_waiting,
+            a_restored_session_goes_on_bit_for_bit,
+        }
+    };
+}
 
 pub type Test = Result<(), Box<dyn std::error::Error>>;
 

@@ -92,6 +92,11 @@ pub(crate) struct Walk {
 }
 
 impl Walk {
+    /// Whether the walk has met a node.
+    pub fn has_met(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id)
+    }
+
     /// The number of a tensor that was met.
     pub fn find(&self, t: &Tensor) -> Option<Ref> {
         self.by_id.get(&t.node.id).map(|&i| self.output(self.met[i].idx, t.out))

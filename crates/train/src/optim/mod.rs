@@ -26,5 +26,5 @@ pub use plateau::Plateau;
 pub use presets::{adagrad, adam, adamw, amsgrad, lion, rmsprop, sgd};
 pub use rule::{Setting, StepRule};
 pub use schedule::{Rates, Schedule};
-pub use state::State;
+pub use state::{State, or_old};
 pub use transforms::{AddDecay, ClipNorm, ClipValue, Freeze, norm};

@@ -78,14 +78,29 @@ impl State {
         self.entries.extend(other.entries);
     }
 
-    /// The old value of every entry where the condition ([1], bool) is false.
-    pub(super) fn held_back(self, step: &Tensor, old: &State) -> Result<Self> {
+    /// The old value of every entry where the condition (one bool) is false.
+    ///
+    /// # Errors
+    /// If an entry is missing in `old`, or has another shape or dtype there.
+    pub fn held_back(self, step: &Tensor, old: &State) -> Result<Self> {
         let choose = |(name, new): (String, Tensor)| {
-            let chosen = step.select(&new, old.require(&name)?)?;
+            let chosen = or_old(step, &new, old.require(&name)?)?;
             Ok((name, chosen))
         };
         Ok(State { entries: self.entries.into_iter().map(choose).collect::<Result<_>>()? })
     }
+}
+
+/// `new` if the condition (one bool) holds, else `old`, bit for bit.
+///
+/// # Errors
+/// If the condition has more than one element, or the values differ in shape or dtype.
+pub fn or_old(step: &Tensor, new: &Tensor, old: &Tensor) -> TensorResult<Tensor> {
+    // What did not change needs no choice.
+    if new.is(old) {
+        return Ok(old.clone());
+    }
+    step.reshape(&[])?.broadcast_to(new.shape())?.select(new, old)
 }
 
 impl fmt::Debug for State {

@@ -26,12 +26,14 @@ use crate::dtype::DType;
 use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run, checks_finite, written};
 use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
-use crate::plan::{Action, OpStep, Plan, Source, Step, Term};
+use crate::plan::rows::{op_specs, shortened};
+use crate::plan::{Action, OpStep, Plan, ReduceStep, Source, Step, Term};
 use crate::profile::Launched;
 use crate::shape::Spec;
 
 use aligned::Aligned;
 use blocks::Kernel;
+use live::Rows;
 use memory::{CpuBuffer, Pool, Roots, StepMemory};
 use reduce::Reduce;
 
@@ -155,15 +157,13 @@ impl Engine for Cpu {
         for (step, kernel) in plan.steps.iter().zip(kernels) {
             let began = self.profile.on.load(Ordering::Relaxed).then(Instant::now);
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
-            match live::rows(plan, step, &mut roots)? {
-                Some(rows) => live::run_step(plan, step, rows, kernel, run.scalars, &mut roots)?,
-                None => run_step(plan, &step.action, kernel, run.scalars, &mut roots)?,
-            }
+            let rows = live::rows(plan, step, &mut roots)?;
+            run_step(plan, &step.action, rows, kernel, run.scalars, &mut roots)?;
             if let Some(began) = began {
                 self.profile.add(plan, step, began);
             }
             if checks_finite() {
-                finite(plan, step, &mut roots)?;
+                finite(plan, step, rows, &mut roots)?;
             }
         }
         Counters::add(&self.counters.dispatches, plan.steps.len() as u64);
@@ -185,17 +185,13 @@ impl Engine for Cpu {
 }
 
 /// Fails at the first f32 that is not finite in what a step wrote.
-fn finite(plan: &Plan, step: &Step, roots: &mut Roots<'_, '_>) -> Result<()> {
-    let rows = live::rows(plan, step, roots)?;
+fn finite(plan: &Plan, step: &Step, rows: Option<Rows<'_>>, roots: &mut Roots<'_, '_>) -> Result<()> {
     for &v in written(&step.action).iter().filter(|&&v| plan.values[v].spec.dtype == DType::F32) {
         let mut memory = StepMemory::new(plan, &[], &[v], roots)?;
         let data: &[f32] = bytemuck::cast_slice(memory.write(0)?);
         // Rows that were left out hold anything.
         let all = plan.values[v].spec.numel();
-        let n = match (&step.live, rows) {
-            (Some(live), Some(rows)) if live.scope.has_rows() => all / live.of * rows,
-            _ => all,
-        };
+        let n = rows.map_or(all, |rows| rows.share_of(all));
         if let Some(index) = data[..n].iter().position(|x| !x.is_finite()) {
             return Err(Error::NotFinite { node: step.label.clone(), index, at: step.at.to_string() });
         }
@@ -212,13 +208,22 @@ fn loads(terms: &[Term]) -> SmallVec<[usize; 16]> {
     terms.iter().filter_map(value).collect()
 }
 
-fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots: &mut Roots<'_, '_>) -> Result<()> {
+/// Runs a step, or its first `rows`.
+fn run_step(
+    plan: &Plan,
+    action: &Action,
+    rows: Option<Rows<'_>>,
+    ready: &Ready,
+    scalars: &[u32],
+    roots: &mut Roots<'_, '_>,
+) -> Result<()> {
+    let share = |all| rows.map_or(all, |rows| rows.share_of(all));
     match (action, ready) {
         (Action::Map(m), Ready::Map(k)) => {
             let reads = loads(&m.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
-            let n = m.dims.iter().product();
+            let n = share(m.dims.iter().product());
             k.map(&sources, scalars, &mut memory.write(0)?[..n]);
             Ok(())
         }
@@ -226,11 +231,24 @@ fn run_step(plan: &Plan, action: &Action, ready: &Ready, scalars: &[u32], roots:
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
-            let n = plan.values[r.out].spec.numel();
-            k.run(&sources, scalars, &mut memory.write(0)?[..n]);
+            let n = share(plan.values[r.out].spec.numel());
+            let out = &mut memory.write(0)?[..n];
+            match rows {
+                None => k.run(&sources, scalars, out),
+                Some(Rows { live, count }) => {
+                    let fewer = ReduceStep { dims: shortened(&r.dims, live.of, count), ..r.clone() };
+                    Reduce::new(&fewer, plan.values[r.out].spec.dtype).run(&sources, scalars, out);
+                }
+            }
             Ok(())
         }
-        (Action::Op(o), _) => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
+        (Action::Op(o), _) => match rows {
+            None => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
+            Some(Rows { live, count }) => {
+                let (ins, outs) = op_specs(&o.in_specs, &o.out_specs, &live.scope, count);
+                run_op(plan, o, &ins, &outs, roots)
+            }
+        },
         (Action::Copy { from, to, offset }, _) => {
             let bytes = plan.values[*from].spec.bytes();
             let mut memory = StepMemory::new(plan, &[*from], &[*to], roots)?;
