@@ -1,8 +1,8 @@
 //! Methods x shifts x stream orders: errors, calibration, time and memory, paired with the frozen network and with a vote
 //! at the same cost. Writes Markdown, JSON and HTML.
 //!
-//! With `--weights` and `--images` it runs a CIFAR-10 ResNet on shifts of CIFAR-10-C; without them it trains the quick
-//! start's small network on the repository's images first.
+//! With `--weights` and `--images` it runs a CIFAR-10 ResNet on shifts of CIFAR-10-C, or EfficientNet-Lite0 on those of
+//! ImageNet-C; without them it trains the quick start's small network on the repository's images first.
 
 #[path = "stream_benchmark/export.rs"]
 mod export;
@@ -32,10 +32,10 @@ use subject::{ORDINARY, Shifted, Subject};
 /// Methods on streams of shifted images.
 #[derive(Parser)]
 struct Options {
-    /// safetensors file of a ResNet for CIFAR-10, with PyTorch's names
+    /// safetensors file of a ResNet for CIFAR-10 with PyTorch's names, or of EfficientNet-Lite0
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Test images in CIFAR-10's binary layout, plain or gzip
+    /// Test images: for a ResNet in CIFAR-10's binary layout, plain or gzip; else a folder or tar archive of ImageNet pictures
     #[arg(long)]
     images: Option<PathBuf>,
     /// Images the network was trained on, for methods that know the source: the same layout
