@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::{CifarResNet, EfficientNetLite0};
-use crate::data::{DataError, Images, cifar, imagenet};
+use crate::data::{Images, cifar, imagenet};
 use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::params::Named;
@@ -52,11 +52,11 @@ impl Network {
     ///
     /// # Errors
     /// As these.
-    pub fn images(self, path: impl AsRef<Path>) -> Result<Images, DataError> {
-        match self {
-            Network::CifarResNet(_) => cifar::cifar10(path),
-            Network::EfficientNetLite0 => imagenet::read(path, IMAGENET_SIDE),
-        }
+    pub fn images(self, path: impl AsRef<Path>) -> Result<Images> {
+        Ok(match self {
+            Network::CifarResNet(_) => cifar::cifar10(path)?,
+            Network::EfficientNetLite0 => imagenet::read(path, IMAGENET_SIDE)?,
+        })
     }
 }
 
