@@ -9,7 +9,7 @@ use std::sync::Arc;
 use acclimate_tensor::{Device, Tensor};
 
 pub use init::{Init, Start};
-pub use pass::{Pass, Statistics};
+pub use pass::{Pass, Product, Statistics};
 
 use crate::error::Result;
 use crate::params::Params;
