@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use acclimate::prelude::*;
 use acclimate::train::nn::zoo::Network;
 use acclimate::train::shift::Frost;
 use acclimate::train::weights;
 use anyhow::{Context, Result, bail};
+use cpu_time::ProcessTime;
 
 use crate::{Options, train};
 
@@ -96,10 +96,10 @@ impl Subject {
         };
         let mut all = vec![cut("clean", 0, &self.images)?];
         for shift in shifts {
-            let started = Instant::now();
+            let started = ProcessTime::now();
             let images = shift::apply_with(&self.images, shift, severity, family, o.seed, frost.as_ref())?;
             let ms = 1e3 * started.elapsed().as_secs_f64() / self.images.len() as f64;
-            log::info!("{}: {ms:.3} ms an image", shift.name());
+            log::info!("{}: {ms:.3} ms of processor time an image", shift.name());
             all.push(cut(shift.name(), severity.level(), &images)?);
         }
         Ok(all)

@@ -25,7 +25,8 @@ pub enum Form {
     #[default]
     Delta,
     /// As pairs of a layer's inputs and its outputs' gradients, for weights of linear layers and of convolutions of one
-    /// group where the pairs are smaller than the weight. For plain gradient descent on single inputs.
+    /// group where the pairs are smaller than the weight. For plain gradient descent on single inputs. A weight that goes by
+    /// pairs must have no other reader than such layers: what others do with it enters no pair.
     Pairs,
     /// As pairs wherever there can be pairs, even if they are larger: to compare with.
     AllPairs,
