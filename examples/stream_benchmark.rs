@@ -59,6 +59,9 @@ struct Options {
     /// iid, continual, mixed, sorted, single, correlated:0.1
     #[arg(long, value_delimiter = ',', default_value = "iid,continual,sorted")]
     orders: Vec<Order>,
+    /// How often the stream `continual` goes through its shifts
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Also each order in real time, at this speed (1: as fast as the frozen network answers)
     #[arg(long)]
     real_time: Option<f64>,
@@ -170,6 +173,10 @@ impl Bench<'_> {
         if matches!(order, Order::Continual | Order::Mixed) {
             // Nothing is reset, and a stream of shifts begins with a shift.
             parts.remove(0);
+        }
+        if order == Order::Continual {
+            // Each round is shuffled anew.
+            parts = parts.repeat(o.rounds.max(1));
         }
         let known = Known { gate: self.subject.source.as_ref().map_or(0.0, |source| source.quantile(ORDINARY)) };
         let chosen = methods::chosen(&o.methods)?;
