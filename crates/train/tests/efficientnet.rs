@@ -3,13 +3,16 @@
 //! Needs the folder `ACCLIMATE_DATA` with the weights and the sample images; without it the tests say what they skipped.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use std::path::PathBuf;
 
 use acclimate_kernels::TensorOps;
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::data::imagenet;
 use acclimate_train::nn::zoo::EfficientNetLite0;
-use acclimate_train::{Layer, Pass, weights};
+use acclimate_train::{Layer, Pass, Statistics, weights};
 
 /// A file of the data folder, or a visible skip.
 fn data(name: &str) -> Option<PathBuf> {
@@ -64,6 +67,29 @@ fn names_and_sizes_are_the_papers() {
     let params = odd.init(&device, 0).unwrap();
     assert_eq!(odd.forward(&params, &Tensor::zeros(&device, &[1, 3, 33, 47]).unwrap()).unwrap().dims(), [1, 10]);
     assert!(EfficientNetLite0::for_pixels([0, 224], 10).is_err());
+}
+
+/// Depthwise kernels of both sizes and strides, padded unevenly: the shaders compute what the processor does.
+#[test]
+fn software_a_small_image_is_answered_as_on_the_cpu() {
+    let Some(device) = adapter::open(Device::named) else { return };
+    let model = EfficientNetLite0::for_pixels([33, 47], 10).unwrap();
+    let pixels: Vec<f32> = (0..2 * 3 * 33 * 47).map(|i| 0.5 + 0.5 * (i as f32 * 0.37).sin()).collect();
+    let answer = |device: &Device| {
+        let params = model.init(device, 5).unwrap();
+        let x = Tensor::from_slice(device, &pixels, &[2, 3, 33, 47]).unwrap();
+        let mut pass = Pass::infer().with_statistics(Statistics::Batch);
+        model.apply(&params, &x, &mut pass).unwrap().to_vec::<f32>().unwrap()
+    };
+    let (found, expected) = (answer(&device), answer(&Device::cpu()));
+    // Each of 49 normalizations divides what came before by its size, so roundings of √1000 (products over up to 1152
+    // values) add up layer by layer: 49·√1152·ε of the largest answer, twice for both.
+    let scale = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+    let bound = 2.0 * 49.0 * 1152f32.sqrt() * f32::EPSILON * scale;
+    for (f, e) in found.iter().zip(&expected) {
+        assert!((f - e).abs() <= bound, "{f} {e}, bound {bound}");
+    }
+    assert!(scale > 1e-3 && expected[..10] != expected[10..]);
 }
 
 #[test]
