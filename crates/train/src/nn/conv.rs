@@ -86,16 +86,16 @@ impl Layer for Conv2d {
         Ok(())
     }
 
-    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+    fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let path = join(&self.path, "weight");
         let mut y = x.conv2d(&params.get(&path)?, &self.sliding).in_layer(&self.path)?;
         if let Some((down, up)) = params.low_rank(&path) {
             y = y.add(&self.low_rank(x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
         }
-        if !self.has_bias {
-            return Ok(y);
+        if self.has_bias {
+            let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;
+            y = y.add(&bias).in_layer(&self.path)?;
         }
-        let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;
-        y.add(&bias).in_layer(&self.path)
+        Ok(pass.output(&self.path, y))
     }
 }

@@ -12,6 +12,7 @@ mod residual;
 mod scale;
 mod sequential;
 mod small_cnn;
+mod taught;
 mod two_heads;
 pub mod zoo;
 
@@ -27,4 +28,5 @@ pub use residual::{Residual, Shortcut};
 pub use scale::Standardize;
 pub use sequential::Sequential;
 pub use small_cnn::SmallCnn;
+pub use taught::Taught;
 pub use two_heads::{TwoHeads, quarter_turns, turn_loss};
