@@ -59,9 +59,9 @@ impl Driver {
         Ok(Seen { logits, score, features, running: pass.take_updates() })
     }
 
-    /// What the teacher among the buffers says, whom nothing moves; no gradient flows to it.
+    /// What the teacher among the buffers says under the method's statistics; nothing moves it, no gradient flows to it.
     pub(super) fn forward_teacher(&self, rows: &Tensor) -> Result<Tensor, Error> {
-        let mut pass = Pass::infer().with_teacher();
+        let mut pass = Pass::infer().with_statistics(self.method.statistics).with_teacher();
         let logits = self.model.apply(&self.params, rows, &mut pass)?;
         if !pass.had_teacher() {
             return Err(Error::Method {

@@ -37,9 +37,9 @@ pub enum Objective {
     LikelihoodRatio(Option<Views>),
     /// Cross-entropy against the teacher's answer (Wang et al. 2022).
     TeacherConsistency,
-    /// T²·KL from the answers of a network of its own, the teacher of an [`acclimate_train::nn::Taught`], with its source
-    /// statistics, to the student's, both at temperature T (Hinton, Vinyals, Dean 2015): distillation on the inputs that
-    /// are answered.
+    /// T²·KL from the answers of a network of its own, the teacher of an [`acclimate_train::nn::Taught`], to the student's,
+    /// both at temperature T (Hinton, Vinyals, Dean 2015): distillation on the inputs that are answered. Both networks use
+    /// the method's normalization statistics, the teacher each time from its source's.
     Distill {
         /// T.
         temperature: f32,

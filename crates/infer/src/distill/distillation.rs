@@ -135,12 +135,12 @@ impl Distill {
         // Recorded for its shapes; nothing runs.
         let shape: Vec<usize> = std::iter::once(2).chain(dims.iter().copied()).collect();
         let both = self.with_teacher(student)?;
-        let mut seen = self.look(&both, &Tensor::zeros(device, &shape)?, Pass::infer())?;
+        let seen = self.look(&both, &Tensor::zeros(device, &shape)?, Pass::infer())?;
         let mut init = Init::new(seed);
         let mut any = false;
         for (i, Weighted { term, .. }) in self.terms.iter().enumerate() {
             let Some([of, to]) = term.layers() else { continue };
-            let [of, to] = [seen.student.take_output(of)?, seen.teacher.take_output(to)?];
+            let [of, to] = [seen.student.output_of(of)?, seen.teacher.output_of(to)?];
             if let Term::Hint { .. } = term {
                 let dims = regressor(&of, &to)?;
                 let fan_in = dims.get(1).copied().unwrap_or(1);
@@ -199,8 +199,8 @@ impl Distill {
         };
         let mut total: Option<Tensor> = None;
         for (i, Weighted { weight, term }) in self.terms.iter().enumerate() {
-            let mut pair = |[of, to]: [&str; 2]| -> TrainResult<[Tensor; 2]> {
-                Ok([seen.student.take_output(of)?, seen.teacher.take_output(to)?])
+            let pair = |[of, to]: [&str; 2]| -> TrainResult<[Tensor; 2]> {
+                Ok([seen.student.output_of(of)?, seen.teacher.output_of(to)?])
             };
             let rows = match term {
                 Term::Labels => loss::cross_entropy_rows(&seen.logits, &labels, 0.0)?,

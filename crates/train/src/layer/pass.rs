@@ -117,7 +117,7 @@ impl Pass {
     /// let params = model.init(&device, 0)?;
     /// let mut pass = Pass::infer().with_outputs(["layer2.0"]);
     /// model.apply(&params, &Tensor::zeros(&device, &[1, 3, 32, 32])?, &mut pass)?;
-    /// assert_eq!(pass.take_output("layer2.0")?.dims(), [1, 32, 16, 16]);
+    /// assert_eq!(pass.output_of("layer2.0")?.dims(), [1, 32, 16, 16]);
     /// # Ok::<(), acclimate_train::Error>(())
     /// ```
     #[must_use]
@@ -155,16 +155,15 @@ impl Pass {
         self.teacher == Some(true)
     }
 
-    /// The output of a layer that [`Pass::with_outputs`] asked for; of the last one, if the pass went through it more
-    /// than once. Fails if there was no such layer; the nearest is suggested.
-    pub fn take_output(&mut self, path: &str) -> Result<Tensor> {
-        let found = self.outputs.as_mut().and_then(|outputs| {
-            let at = outputs.found.iter().rposition(|(p, _)| p == path)?;
-            Some(outputs.found.remove(at).1)
-        });
-        found.ok_or_else(|| {
-            let passed = self.outputs.iter().flat_map(|outputs| outputs.passed.iter().map(String::as_str));
-            Error::UnknownPath { what: "output of a layer", path: path.to_owned(), nearest: nearest(path, passed) }
+    /// The output of a layer that [`Pass::with_outputs`] asked for; the last one, if the pass went through it more than
+    /// once. Fails if there was no such layer; the nearest is suggested.
+    pub fn output_of(&self, path: &str) -> Result<Tensor> {
+        let mut found = self.outputs.iter().flat_map(|outputs| outputs.found.iter().rev());
+        let passed = || self.outputs.iter().flat_map(|outputs| outputs.passed.iter().map(String::as_str));
+        found.find(|(p, _)| p == path).map(|(_, y)| y.clone()).ok_or_else(|| Error::UnknownPath {
+            what: "output of a layer",
+            path: path.to_owned(),
+            nearest: nearest(path, passed()),
         })
     }
 

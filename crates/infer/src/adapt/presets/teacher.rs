@@ -53,9 +53,9 @@ pub fn note(rate: f64) -> Adaptation {
 
 /// Distillation on the inputs that are answered: one SGD step a batch on the normalization affine against T²·KL from the
 /// answers of another network, the teacher of an [`acclimate_train::nn::Taught`], to the student's (Hinton, Vinyals, Dean
-/// 2015). It answers after the step; a step after which the student is not nearer to the teacher on this very batch, or
-/// that gives anything not finite, is rolled back, and the whole way from the source is no longer than `trust`. Chosen: the
-/// teacher keeps its source statistics and the student takes those of the batch ([`Adaptation::statistics`] for others).
+/// 2015). It answers before the step. A step after which the student is not nearer to the teacher on this very batch, or that
+/// gives anything not finite, is rolled back, and the whole way from the source is no longer than `trust`. Chosen: both
+/// networks take the statistics of the batch ([`Adaptation::statistics`] for others).
 pub fn distill_online(rate: f64, temperature: f32, trust: f32) -> Adaptation {
     tent(rate)
         .named("distill-online")
@@ -63,5 +63,4 @@ pub fn distill_online(rate: f64, temperature: f32, trust: f32) -> Adaptation {
         .step(optim::sgd(rate), 1)
         .guard(Guard::TrustRegion(trust))
         .guard(Guard::LossMustFall)
-        .answer(Answer::AfterStep)
 }

@@ -1,0 +1,321 @@
+//! Distillation: PyTorch's trajectory, who teaches, what is refused, and the same training after a checkpoint.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use std::sync::Arc;
+
+use acclimate_infer::distill::{Distill, Lesson, Teacher, Term, Weighted, attention_transfer, fitnets, hinton, record};
+use acclimate_tensor::{Device, Tensor};
+use acclimate_train::data::{Batches, Tail};
+use acclimate_train::fit::{Fit, Progress, Training};
+use acclimate_train::loss::Labels;
+use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mlp, Sequential};
+use acclimate_train::params::Named;
+use acclimate_train::{Layer, Params, optim, weights};
+
+const DIMS: [usize; 3] = [1, 6, 6];
+const ROWS: usize = 8;
+
+/// The network of `golden/make_distill.py`.
+fn net(width: usize) -> Arc<dyn Layer> {
+    Arc::new(
+        Sequential::new()
+            .then(Conv2d::new("conv1", 1, width, 3).same().without_bias())
+            .then(BatchNorm::new("bn1", width))
+            .then(Activation::Relu)
+            .then(Conv2d::new("conv2", width, width, 3).same().strided(2).without_bias())
+            .then(BatchNorm::new("bn2", width))
+            .then(Activation::Relu)
+            .then(GlobalAvgPool2d)
+            .then(Linear::new("linear", width, 4)),
+    )
+}
+
+fn terms() -> Vec<Weighted> {
+    let mut terms = hinton(4.0, 0.9);
+    terms.extend(fitnets(0.002, [["bn2", "bn2"]]));
+    terms.push(Weighted { weight: 0.5, term: Term::Attention { student: "bn2".into(), teacher: "bn2".into() } });
+    terms
+}
+
+/// The golden trace: its arrays by name, and the networks with their stored weights.
+struct Trace(Vec<Named>);
+
+impl Trace {
+    fn read() -> Self {
+        // Labels are integers, which weight files have none of.
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/distill.safetensors");
+        let bytes = std::fs::read(path).unwrap();
+        let file = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+        let array = |(name, view): (String, safetensors::tensor::TensorView)| {
+            let whole = view.dtype() == safetensors::Dtype::I32;
+            let words = view.data().as_chunks::<4>().0;
+            let value = |b: &[u8; 4]| if whole { i32::from_le_bytes(*b) as f32 } else { f32::from_le_bytes(*b) };
+            (name, view.shape().to_vec(), words.iter().map(value).collect())
+        };
+        Trace(file.tensors().into_iter().map(array).collect())
+    }
+
+    fn get(&self, name: &str) -> &Named {
+        self.0.iter().find(|(n, ..)| n == name).unwrap_or_else(|| panic!("no {name}"))
+    }
+
+    fn params(&self, device: &Device, role: &str, model: &dyn Layer) -> Params {
+        let own = self.0.iter().filter_map(|(name, dims, values)| {
+            Some((name.strip_prefix(role)?.strip_prefix('.')?.to_owned(), dims.clone(), values.clone()))
+        });
+        model.init(device, 0).unwrap().with_values(own.collect(), role).unwrap()
+    }
+
+    fn lesson(&self, device: &Device) -> Lesson {
+        let x = Tensor::from_slice(device, &self.get("x").2, &[ROWS, 1, 6, 6]).unwrap();
+        let labels: Vec<u32> = self.get("labels").2.iter().map(|l| *l as u32).collect();
+        (x, Labels::new(device, &labels, 4).unwrap().tensor().clone(), None)
+    }
+}
+
+fn quiet(fit: Fit<Lesson>) -> Fit<Lesson> {
+    fit.progress(Progress::Silent).check_every(1)
+}
+
+/// Six steps, all terms at once: losses, student, running statistics and regressor as PyTorch has them.
+#[test]
+fn a_few_steps_are_pytorchs() {
+    let device = Device::cpu();
+    let trace = Trace::read();
+    let (student, teacher) = (net(3), net(5));
+    let taught = trace.params(&device, "teacher", &*teacher);
+    let distill = Distill::new(student.clone(), Teacher::Network(teacher, taught), terms()).unwrap();
+    let start = distill.params(&trace.params(&device, "student", &*student), &DIMS, 0).unwrap();
+    // The regressor of the file in place of the drawn one.
+    let mut named = start.to_named().unwrap();
+    named.extend(start.buffers_to_named().unwrap());
+    named.iter_mut().filter(|n| n.0 == "hint.2.weight").for_each(|n| *n = trace.get("hint.2.weight").clone());
+    let mut training = None;
+    let fit = quiet(distill.fit(optim::sgd(0.05).momentum(0.9)).epochs(6));
+    // One batch of all rows: their order changes the last bit at most.
+    let batches = Batches::new(ROWS, ROWS, 0, Tail::Drop).unwrap();
+    let begun = fit.begin(&start.with_values(named, "golden").unwrap()).unwrap();
+    let mut at = Some(begun);
+    for step in 1..=6 {
+        let done = fit.run_to(step, at.take().unwrap(), &batches, |_| Ok(trace.lesson(&device))).unwrap();
+        let mut now = done.params.to_named().unwrap();
+        now.extend(done.params.buffers_to_named().unwrap());
+        let row = |name: &str| {
+            let (_, dims, values) = trace.get(name);
+            let width = values.len() / dims[0];
+            values[(step as usize - 1) * width..][..width].to_vec()
+        };
+        let mut compared = 0;
+        for (path, _, found) in now.iter().filter(|n| !n.0.starts_with("teacher.")) {
+            let expected = row(&format!("after.{path}"));
+            // PyTorch's own f32 run is within 8e-7 of the trace; another order of sums may double that each few steps.
+            let bound = 1e-5 * expected.iter().fold(0.1f32, |m, v| m.max(v.abs()));
+            for (f, e) in found.iter().zip(&expected) {
+                assert!((f - e).abs() <= bound, "step {step}, {path}: {f}, expected {e}");
+            }
+            compared += 1;
+        }
+        assert_eq!(compared, 8 + 4 + 1, "parameters, running statistics, regressor");
+        let point = done.run.history.points[step as usize - 1];
+        let loss = f64::from(row("loss")[0]);
+        assert!((point.loss - loss).abs() <= 1e-5 * loss.abs(), "step {step}: loss {}, expected {loss}", point.loss);
+        at = Some(done.clone());
+        training = Some(done);
+    }
+    // The teacher did not move, and the student that comes out has its own layout.
+    let trained = training.unwrap().params;
+    for (path, _, values) in trained.buffers_to_named().unwrap().iter().filter(|n| n.0.starts_with("teacher.")) {
+        assert_eq!(*values, trace.get(path).2, "{path}");
+    }
+    let alone = distill.student(&trained).unwrap();
+    let like = net(3).init(&device, 0).unwrap();
+    assert!(alone.paths().eq(like.paths()) && alone.buffer_paths().eq(like.buffer_paths()));
+    assert_eq!(
+        alone.get("conv1.weight").unwrap().to_vec::<f32>().unwrap(),
+        trained.get("conv1.weight").unwrap().to_vec::<f32>().unwrap()
+    );
+}
+
+/// Two sets of points, of which a teacher knows which is which, and a student who sees no right label.
+struct Blobs {
+    device: Device,
+    x: Vec<f32>,
+    wrong: Vec<u32>,
+    right: Vec<u32>,
+}
+
+impl Blobs {
+    fn new() -> Self {
+        let n = 40;
+        let x = (0..n).flat_map(|i| {
+            let (side, t) = ((i % 2) as f32 * 2.0 - 1.0, i as f32);
+            [side + 0.3 * (1.7 * t).sin(), 0.5 * side + 0.3 * (2.3 * t).cos()]
+        });
+        Blobs {
+            device: Device::cpu(),
+            x: x.collect(),
+            wrong: vec![0; n],
+            right: (0..n as u32).map(|i| i % 2).collect(),
+        }
+    }
+
+    fn teacher(&self) -> (Arc<dyn Layer>, Params) {
+        let model: Arc<dyn Layer> = Arc::new(Mlp::new("", 2, &[8], 2));
+        let fit = Fit::supervised(model.clone(), optim::sgd(0.5), acclimate_train::loss::cross_entropy).epochs(40);
+        let fit = fit.progress(Progress::Silent);
+        let params = model.init(&self.device, 1).unwrap();
+        let trained = fit.run(fit.begin(&params).unwrap(), &self.batches(), |p| {
+            let (x, _, _) = self.lesson(p, None);
+            let labels: Vec<u32> = p.iter().map(|&i| self.right[i]).collect();
+            Ok((x, Labels::new(&self.device, &labels, 2)?.tensor().clone()))
+        });
+        (model, trained.unwrap().params)
+    }
+
+    fn batches(&self) -> Batches {
+        Batches::new(self.wrong.len(), 10, 3, Tail::Drop).unwrap()
+    }
+
+    fn lesson(&self, positions: &[usize], recorded: Option<&[f32]>) -> Lesson {
+        let rows = |of: &[f32]| {
+            let values: Vec<f32> = positions.iter().flat_map(|&i| of[2 * i..2 * i + 2].to_vec()).collect();
+            Tensor::from_slice(&self.device, &values, &[positions.len(), 2]).unwrap()
+        };
+        let labels: Vec<u32> = positions.iter().map(|&i| self.wrong[i]).collect();
+        (rows(&self.x), Labels::new(&self.device, &labels, 2).unwrap().tensor().clone(), recorded.map(rows))
+    }
+
+    fn train(&self, distill: &Distill, student: &dyn Layer, recorded: Option<&[f32]>) -> Training {
+        let params = distill.params(&student.init(&self.device, 7).unwrap(), &[2], 7).unwrap();
+        let fit = quiet(distill.fit(optim::sgd(0.5)).epochs(30));
+        fit.run(fit.begin(&params).unwrap(), &self.batches(), |p| Ok(self.lesson(p, recorded))).unwrap()
+    }
+
+    fn accuracy(&self, model: &Arc<dyn Layer>, params: &Params) -> f64 {
+        let logits = record(model, params, &self.x, &[2], 7, |_| {}).unwrap();
+        let hit = |(z, y): (&[f32], &u32)| usize::from(u32::from(z[1] > z[0]) == *y);
+        logits.chunks(2).zip(&self.right).map(hit).sum::<usize>() as f64 / self.right.len() as f64
+    }
+}
+
+/// All labels are of one class: only the teacher can tell the student that there are two. Recorded answers teach the same,
+/// and what is kept out of the loss teaches nothing.
+#[test]
+fn answers_teach_and_labels_alone_do_not() {
+    let blobs = Blobs::new();
+    let (teacher, taught) = blobs.teacher();
+    assert_eq!(blobs.accuracy(&teacher, &taught), 1.0);
+    let student: Arc<dyn Layer> = Arc::new(Mlp::new("", 2, &[3], 2));
+    let asked =
+        Distill::new(student.clone(), Teacher::Network(teacher.clone(), taught.clone()), hinton(2.0, 1.0)).unwrap();
+    let one = blobs.train(&asked, &*student, None);
+    assert_eq!(blobs.accuracy(&student, &asked.student(&one.params).unwrap()), 1.0);
+
+    let logits = record(&teacher, &taught, &blobs.x, &[2], 16, |_| {}).unwrap();
+    let recorded = Distill::new(student.clone(), Teacher::Recorded, hinton(2.0, 1.0)).unwrap();
+    let two = blobs.train(&recorded, &*student, Some(&logits));
+    let losses = |t: &Training| t.run.history.points.iter().map(|p| p.loss).collect::<Vec<_>>();
+    for (a, b) in losses(&one).iter().zip(losses(&two)) {
+        // The recorded logits went through other batches, whose products may round otherwise.
+        assert!((a - b).abs() <= 1e-4 * (1.0 + a), "{a} {b}");
+    }
+    // Weight 0 on the teacher but for a trace: the labels win.
+    let nearly = Distill::new(student.clone(), Teacher::Recorded, hinton(2.0, 1e-6)).unwrap();
+    let three = blobs.train(&nearly, &*student, Some(&logits));
+    assert_eq!(blobs.accuracy(&student, &nearly.student(&three.params).unwrap()), 0.5);
+}
+
+/// A mean teacher is m·teacher + (1 − m)·student, one step behind: with m = 0 what the student was, with m = 1 what it began
+/// as. Running statistics follow too.
+#[test]
+fn a_mean_teacher_follows() {
+    let device = Device::cpu();
+    let trace = Trace::read();
+    let student = net(3);
+    for keep in [0.0f32, 1.0, 0.9] {
+        let distill = Distill::new(student.clone(), Teacher::Mean { keep }, hinton(2.0, 0.5)).unwrap();
+        let begin = distill.params(&trace.params(&device, "student", &*student), &DIMS, 0).unwrap();
+        let fit = quiet(distill.fit(optim::sgd(0.1)).epochs(3));
+        let batches = Batches::new(ROWS, ROWS, 0, Tail::Drop).unwrap();
+        let value = |params: &Params, path: &str| {
+            params.get(path).or_else(|_| params.buffer(path)).unwrap().to_vec::<f32>().unwrap()
+        };
+        let mut at = fit.begin(&begin).unwrap();
+        let mut expected = [value(&begin, "conv1.weight"), value(&begin, "bn1.running_mean")];
+        for step in 1..=3 {
+            let before = value(&at.params, "conv1.weight");
+            at = fit.run_to(step, at, &batches, |_| Ok(trace.lesson(&device))).unwrap();
+            let student = [before, value(&at.params, "bn1.running_mean")];
+            for ((e, s), path) in
+                expected.iter_mut().zip(student).zip(["teacher.conv1.weight", "teacher.bn1.running_mean"])
+            {
+                e.iter_mut().zip(s).for_each(|(e, s)| *e = *e * keep + s * (1.0 - keep));
+                for (f, e) in value(&at.params, path).iter().zip(e.iter()) {
+                    assert!((f - e).abs() <= 1e-6, "keep {keep}, step {step}, {path}: {f}, expected {e}");
+                }
+            }
+        }
+    }
+}
+
+/// The teacher is in the checkpoint: what goes on from it is bit for bit what would have been.
+#[test]
+fn a_saved_distillation_goes_on_bit_for_bit() {
+    let device = Device::cpu();
+    let trace = Trace::read();
+    let (student, teacher) = (net(3), net(5));
+    let taught = trace.params(&device, "teacher", &*teacher);
+    let distill = Distill::new(student.clone(), Teacher::Network(teacher, taught), terms()).unwrap();
+    let start = distill.params(&student.init(&device, 4).unwrap(), &DIMS, 4).unwrap();
+    let fit = quiet(distill.fit(optim::adam(1e-2)).epochs(6));
+    let batches = Batches::new(ROWS, ROWS, 0, Tail::Drop).unwrap();
+    let lesson = |_: &[usize]| Ok(trace.lesson(&device));
+    let straight = fit.run(fit.begin(&start).unwrap(), &batches, lesson).unwrap();
+    let half = fit.run_to(3, fit.begin(&start).unwrap(), &batches, lesson).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    half.save(folder.path(), 0).unwrap();
+    let loaded = Training::load(folder.path(), &start, fit.optimizer()).unwrap();
+    let resumed = fit.run(loaded, &batches, lesson).unwrap();
+    assert_eq!(resumed.params.hash().unwrap(), straight.params.hash().unwrap());
+    // And a student's file is an ordinary file of weights.
+    let path = folder.path().join("student.safetensors");
+    weights::save(&path, &distill.student(&straight.params).unwrap()).unwrap();
+    weights::load(&path, &student.init(&device, 0).unwrap()).unwrap();
+}
+
+#[test]
+fn refuses_what_is_no_distillation() {
+    let device = Device::cpu();
+    let (student, teacher) = (net(3), net(5));
+    let taught = teacher.init(&device, 0).unwrap();
+    let network = || Teacher::Network(teacher.clone(), taught.clone());
+    let refused =
+        |teacher: Teacher, terms: Vec<Weighted>| Distill::new(student.clone(), teacher, terms).unwrap_err().to_string();
+    assert!(refused(network(), Vec::new()).contains("never asks the teacher"));
+    assert!(refused(network(), hinton(4.0, 0.0)).contains("never asks the teacher"));
+    assert!(refused(network(), hinton(0.0, 0.9)).contains("a temperature of 0"));
+    assert!(refused(network(), hinton(4.0, 1.5)).contains("a weight of -0.5"));
+    assert!(refused(network(), hinton(4.0, f32::NAN)).contains("a weight of NaN"));
+    assert!(refused(Teacher::Recorded, fitnets(1.0, [["bn2", "bn2"]])).contains("recorded answers"));
+    assert!(refused(Teacher::Mean { keep: 1.5 }, hinton(4.0, 0.9)).contains("keeps 1.5"));
+
+    let of = |terms: Vec<Weighted>| Distill::new(student.clone(), network(), terms).unwrap();
+    let first = student.init(&device, 0).unwrap();
+    let error = of(fitnets(1.0, [["bn3", "bn2"]])).params(&first, &DIMS, 0).unwrap_err().to_string();
+    assert_eq!(error, "unknown output of a layer `bn3`; did you mean `bn2`?");
+    let apart = of(attention_transfer(1.0, [["bn1", "bn2"]])).params(&first, &DIMS, 0).unwrap_err().to_string();
+    assert!(apart.contains("but for axis 1"), "{apart}");
+    let apart = of(fitnets(1.0, [["bn1", "bn2"]])).params(&first, &DIMS, 0).unwrap_err().to_string();
+    assert!(apart.contains("features of a hint"), "{apart}");
+
+    // A lesson with answers that nobody asked for, and one without those that are needed.
+    let (x, y, _) = Trace::read().lesson(&device);
+    let z = Tensor::zeros(&device, &[ROWS, 4]).unwrap();
+    let key = || Tensor::from_slice(&device, &[0u32, 1], &[2]).unwrap();
+    let asked = of(hinton(4.0, 0.9));
+    let params = asked.params(&first, &DIMS, 0).unwrap();
+    assert!(asked.objective(&params, (x.clone(), y.clone(), Some(z)), key()).is_err());
+    let recorded = Distill::new(student.clone(), Teacher::Recorded, hinton(4.0, 0.9)).unwrap();
+    assert!(recorded.objective(&first, (x, y, None), key()).is_err());
+    assert!(record(&student, &first, &[0.0; 35], &DIMS, 4, |_| {}).is_err());
+}
