@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 use acclimate::prelude::*;
 use acclimate::train::weights;
 use anyhow::{Context, Result, ensure};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use school::{Method, Views, right, train};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -57,6 +57,9 @@ struct Options {
     /// Depth of the student, 6n + 2
     #[arg(long, default_value_t = 26)]
     depth: usize,
+    /// What the students of a seed begin with
+    #[arg(long, value_enum, default_value = "seed")]
+    start: Start,
     /// What students learn from, beside the labels alone
     #[arg(long, value_enum, value_delimiter = ',', default_value = "logits")]
     methods: Vec<Method>,
@@ -97,6 +100,14 @@ struct Options {
     /// constants
     #[arg(long)]
     hold_out: Option<f64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Start {
+    /// Weights drawn from the seed
+    Seed,
+    /// Evenly spaced residual blocks of the teacher
+    Teacher,
 }
 
 /// What one student did.
@@ -219,7 +230,7 @@ fn student_path(o: &Options, seed: u64, method: Method) -> PathBuf {
 fn settings(o: &Options, subject: &Subject) -> Result<String> {
     let networks = (&subject.teacher_params.hash()?[..12], o.depth, subject.train.len(), subject.test.len());
     let training = (o.views, o.passes, o.batch, o.rate, o.temperature, o.alpha, o.hint, o.attention, &o.methods);
-    Ok(format!("{networks:?} {training:?}"))
+    Ok(format!("{networks:?} {:?} {training:?}", o.start))
 }
 
 /// Trains the students of a seed, or reads what they did.

@@ -143,7 +143,7 @@ pub fn train(
     let steps = rounds * batches.per_epoch() as u64;
     // Its steps do not grow with the loss, which is larger by the factor T where the teacher counts.
     let optimizer = optim::adamw(Schedule::one_cycle(o.rate, steps)).decay(0.05);
-    let first = subject.student.init(device, seed)?;
+    let first = subject.first(o, seed)?;
     let classes = subject.train.n_classes() as usize;
     let dims = subject.dims();
     let lesson = |positions: &[usize], recorded: bool| -> Result<Lesson, acclimate::train::Error> {

@@ -3,12 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use acclimate::infer::distill::inherit;
 use acclimate::prelude::*;
 use acclimate::train::nn::zoo::CifarResNet;
 use acclimate::train::weights;
 use anyhow::{Context, Result, bail};
 
-use crate::Options;
+use crate::{Options, Start};
 
 /// A trained teacher, an untrained student, and images.
 pub struct Subject {
@@ -21,6 +22,8 @@ pub struct Subject {
     pub family: Family,
     /// Layers with features of one size, student's and teacher's.
     pub layers: Vec<[String; 2]>,
+    /// Residual blocks of a stage, student's and teacher's, where both are ResNets.
+    pub blocks: Option<[usize; 2]>,
 }
 
 /// Seed of the part of the training images that constants are chosen on.
@@ -55,6 +58,7 @@ pub fn subject(o: &Options, device: &Device) -> Result<Subject> {
                 test: data::cifar::cifar10(images)?,
                 family: Family::Cifar,
                 layers: (1..=3).map(|stage| [last(o.depth, stage), last(depth, stage)]).collect(),
+                blocks: Some([(o.depth.saturating_sub(2)) / 6, blocks]),
             }
         }
         (None, None, None) => repository(o, device)?,
@@ -97,6 +101,7 @@ fn repository(o: &Options, device: &Device) -> Result<Subject> {
         test,
         family: Family::Camera,
         layers: (1..=3).map(|stage| [format!("bn{stage}"), format!("bn{stage}")]).collect(),
+        blocks: None,
     })
 }
 
@@ -104,5 +109,23 @@ impl Subject {
     /// Sizes of an image.
     pub fn dims(&self) -> [usize; 3] {
         [self.train.channels(), self.train.height(), self.train.width()]
+    }
+
+    /// What students of a seed begin with, whatever they learn from.
+    pub fn first(&self, o: &Options, seed: u64) -> Result<Params> {
+        let drawn = self.student.init(self.teacher_params.device(), seed)?;
+        let (Start::Teacher, Some([few, many])) = (o.start, self.blocks) else { return Ok(drawn) };
+        // Evenly spaced blocks, the first and the last of each stage among them.
+        let block = |i: usize| if few > 1 { (2 * i * (many - 1) + few - 1) / (2 * (few - 1)) } else { many - 1 };
+        Ok(inherit(&drawn, &self.teacher_params, |path| {
+            let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
+            if path.starts_with("layer")
+                && let Some(number) = parts.get_mut(1)
+                && let Ok(i) = number.parse::<usize>()
+            {
+                *number = block(i).to_string();
+            }
+            Some(parts.join("."))
+        })?)
     }
 }

@@ -3,11 +3,14 @@
 
 use std::sync::Arc;
 
-use acclimate_infer::distill::{Distill, Lesson, Teacher, Term, Weighted, attention_transfer, fitnets, hinton, record};
+use acclimate_infer::distill::{
+    Distill, Lesson, Teacher, Term, Weighted, attention_transfer, fitnets, hinton, inherit, record,
+};
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::data::{Batches, Tail};
 use acclimate_train::fit::{Fit, Progress, Training};
 use acclimate_train::loss::Labels;
+use acclimate_train::nn::zoo::CifarResNet;
 use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mlp, Sequential};
 use acclimate_train::params::Named;
 use acclimate_train::{Layer, Params, optim, weights};
@@ -281,6 +284,28 @@ fn a_saved_distillation_goes_on_bit_for_bit() {
     let path = folder.path().join("student.safetensors");
     weights::save(&path, &distill.student(&straight.params).unwrap()).unwrap();
     weights::load(&path, &student.init(&device, 0).unwrap()).unwrap();
+}
+
+/// Depth 8 begins with the last block of each stage of depth 14: the values are the teacher's, running statistics too, and
+/// what nobody names stays the student's.
+#[test]
+fn a_student_begins_as_a_part_of_its_teacher() {
+    let device = Device::cpu();
+    let net = |depth| CifarResNet::new(depth, 10).unwrap();
+    let (teacher, own) = (net(14).init(&device, 1).unwrap(), net(8).init(&device, 2).unwrap());
+    let last = |path: &str| path.replace(".0.", ".1.");
+    let begun = inherit(&own, &teacher, |path| (!path.starts_with("linear")).then(|| last(path))).unwrap();
+    let value = |params: &Params, path: &str| {
+        params.get(path).or_else(|_| params.buffer(path)).unwrap().to_vec::<f32>().unwrap()
+    };
+    for path in own.paths().chain(own.buffer_paths()) {
+        let expected = if path.starts_with("linear") { value(&own, path) } else { value(&teacher, &last(path)) };
+        assert_eq!(value(&begun, path), expected, "{path}");
+    }
+    let unknown = inherit(&own, &teacher, |path| Some(path.replace(".0.", ".7."))).unwrap_err().to_string();
+    assert!(unknown.contains("layer1.7.") && unknown.contains("none"), "{unknown}");
+    let other = inherit(&own, &teacher, |path| Some(path.replace("layer2.0.conv1", "layer3.0.conv1"))).unwrap_err();
+    assert!(other.to_string().contains("layer3.0.conv1.weight"), "{other}");
 }
 
 #[test]

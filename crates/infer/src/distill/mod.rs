@@ -11,9 +11,11 @@
 //! with its receipts.
 
 mod distillation;
+mod inherit;
 mod record;
 mod term;
 
 pub use distillation::{Distill, Lesson, Teacher};
+pub use inherit::inherit;
 pub use record::record;
 pub use term::{Term, Weighted, attention_transfer, fitnets, hinton};
