@@ -94,7 +94,7 @@ struct Options {
     #[arg(long, default_value_t = 3)]
     severity: u8,
     /// Learning rate in use
-    #[arg(long, default_value_t = 1e-3)]
+    #[arg(long, default_value_t = 1e-2)]
     online_rate: f64,
     /// Judges on this share of the training images, which are not trained on, in place of the test images: for choosing
     /// constants
@@ -198,8 +198,9 @@ fn main() -> Result<()> {
         for s in &stream.students {
             let distance = s.distances.iter().sum::<f64>() / s.distances.len().max(1) as f64;
             println!(
-                "  {:<31} right {:.4}, agrees with the teacher {:.4}, T² KL {distance:.3}, steps kept {}, undone {}",
-                s.name, s.accuracy, s.agreement, s.kept, s.undone
+                "  {:<31} right {:.4}, agrees with the teacher {:.4}, T² KL {distance:.3}, steps kept {}, undone {}, \
+                 hostile batches {}, {} without effect",
+                s.name, s.accuracy, s.agreement, s.kept, s.undone, s.hostile, s.harmless
             );
         }
     }

@@ -32,6 +32,9 @@ pub struct Followed {
     /// Batches whose step was kept, batches whose step was undone.
     pub kept: usize,
     pub undone: usize,
+    /// Hostile batches that came between, and those after which the student was what it had been before.
+    pub hostile: usize,
+    pub harmless: usize,
 }
 
 /// A shifted stream and who answered it.
@@ -61,7 +64,7 @@ pub fn streams(subject: &Subject, student: &Params, o: &Options) -> Result<Vec<S
             }
         };
         let mut teacher = Session::new(subject.teacher.clone(), subject.teacher_params.clone(), statistics())?;
-        let answers = answer(&mut teacher, &images, false)?;
+        let (answers, _) = answer(&mut teacher, &images, false)?;
         let mut students = Vec::new();
         for (name, method, hostile) in [
             ("frozen", frozen(), false),
@@ -73,8 +76,9 @@ pub fn streams(subject: &Subject, student: &Params, o: &Options) -> Result<Vec<S
             if session.method().carries_state() {
                 session = session.canary(Canary::new(&known_pixels, dims, known.labels(), 1, 0.1)?)?;
             }
-            let own = answer(&mut session, &images, hostile)?;
-            students.push(judged(name, &own, &answers, &images, o.temperature));
+            let (own, [hostile, harmless]) = answer(&mut session, &images, hostile)?;
+            let followed = judged(name, &own, &answers, &images, o.temperature);
+            students.push(Followed { hostile, harmless, ..followed });
         }
         let teacher = judged("teacher", &answers, &answers, &images, o.temperature).accuracy;
         streams.push(Stream { shift: name.clone(), teacher, students });
@@ -82,17 +86,20 @@ pub fn streams(subject: &Subject, student: &Params, o: &Options) -> Result<Vec<S
     Ok(streams)
 }
 
-/// Answers for all images, batch by batch.
-fn answer(session: &mut Session, images: &Images, hostile: bool) -> Result<Vec<Answered>> {
+/// Answers for all images, batch by batch; how many hostile batches came between, and how many of them changed nothing.
+fn answer(session: &mut Session, images: &Images, hostile: bool) -> Result<(Vec<Answered>, [usize; 2])> {
     let dims = [images.channels(), images.height(), images.width()];
-    let mut answers = Vec::with_capacity(images.len());
+    let (mut answers, mut counts) = (Vec::with_capacity(images.len()), [0, 0]);
     for (i, positions) in (0..images.len()).collect::<Vec<_>>().chunks(BATCH).enumerate() {
         if hostile && i % 3 == 2 {
+            let delta = |session: &Session| session.carried().map(|state| state.delta().to_vec::<f32>()).transpose();
+            let before = delta(session)?;
             session.answer(&vec![HOSTILE[i / 3 % HOSTILE.len()]; BATCH * images.image_len()], dims)?;
+            counts = [counts[0] + 1, counts[1] + usize::from(delta(session)? == before)];
         }
         answers.extend(session.answer(&images.to_f32_at(positions)?, dims)?);
     }
-    Ok(answers)
+    Ok((answers, counts))
 }
 
 fn judged(name: &str, own: &[Answered], teacher: &[Answered], images: &Images, temperature: f32) -> Followed {
@@ -111,6 +118,8 @@ fn judged(name: &str, own: &[Answered], teacher: &[Answered], images: &Images, t
         distances: positions.chunks(BATCH).map(mean).collect(),
         kept: verdicts(Action::Accepted),
         undone: verdicts(Action::RolledBack),
+        hostile: 0,
+        harmless: 0,
     }
 }
 

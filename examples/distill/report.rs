@@ -68,8 +68,8 @@ pub fn report(
         report.section("In use, without labels");
         report.text(
             "The student answers each batch, then learns from the teacher's answers for it: every parameter may move, a step \
-             that does not near the teacher is undone, and labelled training images watch over what must stay known. In the \
-             last column batches of NaN, of 10^30 and of -50 come between.",
+             that does not near the teacher is undone, and labelled training images watch over what must stay known. Hostile \
+             batches are of NaN, of 10^30 and of -50 in turn.",
         );
         let rows = streams.iter().flat_map(|stream| {
             stream.students.iter().map(|s| {
@@ -80,12 +80,21 @@ pub fn report(
                     format!("{:.4}", s.agreement),
                     format!("{:.2}", s.distances.iter().sum::<f64>() / s.distances.len().max(1) as f64),
                     format!("{} / {}", s.kept, s.undone),
+                    format!("{} / {}", s.hostile, s.harmless),
                     format!("{:.4}", stream.teacher),
                 ]
             })
         });
-        let head =
-            ["shift", "student", "right", "agrees with the teacher", "T² KL", "steps kept / undone", "teacher right"];
+        let head = [
+            "shift",
+            "student",
+            "right",
+            "agrees with the teacher",
+            "T² KL",
+            "steps kept / undone",
+            "hostile batches / without effect",
+            "teacher right",
+        ];
         report.table(&head, rows.collect::<Vec<_>>());
         let plots = streams.iter().map(|stream| LinePlot {
             title: format!("Distance to the teacher, {}", stream.shift),

@@ -21,7 +21,7 @@ pub fn record(
     mut shown: impl FnMut(usize),
 ) -> Result<Vec<f32>, Error> {
     let size: usize = dims.iter().product();
-    if size == 0 || inputs.is_empty() || inputs.len() % size != 0 {
+    if size == 0 || inputs.is_empty() || !inputs.len().is_multiple_of(size) {
         return Err(Error::size("a teacher's inputs", format!("one or more of {dims:?}"), inputs.len()));
     }
     let model = teacher.clone();
