@@ -116,7 +116,7 @@ impl Subject {
         let drawn = self.student.init(self.teacher_params.device(), seed)?;
         let (Start::Teacher, Some([few, many])) = (o.start, self.blocks) else { return Ok(drawn) };
         // Evenly spaced blocks, the first and the last of each stage among them.
-        let block = |i: usize| if few > 1 { (2 * i * (many - 1) + few - 1) / (2 * (few - 1)) } else { many - 1 };
+        let block = |i: usize| if few > 1 { (2 * i * (many - 1) + few - 1) / (2 * (few - 1)) } else { 0 };
         Ok(inherit(&drawn, &self.teacher_params, |path| {
             let mut parts: Vec<String> = path.split('.').map(str::to_owned).collect();
             if path.starts_with("layer")

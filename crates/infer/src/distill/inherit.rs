@@ -14,9 +14,9 @@ use crate::error::Error;
 /// use acclimate_train::{Layer, nn::zoo::CifarResNet};
 ///
 /// let device = Device::cpu();
-/// let teacher = CifarResNet::new(14, 10)?.init(&device, 1)?; // two blocks in each stage
-/// let student = CifarResNet::new(8, 10)?.init(&device, 2)?; // one: the teacher's last
-/// let student = inherit(&student, &teacher, |path| Some(path.replace(".0.", ".1.")))?;
+/// let teacher = CifarResNet::new(20, 10)?.init(&device, 1)?; // three blocks in each stage
+/// let student = CifarResNet::new(14, 10)?.init(&device, 2)?; // two: the teacher's first and last
+/// let student = inherit(&student, &teacher, |path| Some(path.replace(".1.", ".2.")))?;
 /// # Ok::<(), acclimate_infer::Error>(())
 /// ```
 pub fn inherit(student: &Params, teacher: &Params, of: impl Fn(&str) -> Option<String>) -> Result<Params, Error> {
