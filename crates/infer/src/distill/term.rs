@@ -72,8 +72,8 @@ pub fn fitnets<S: Into<String>>(weight: f32, layers: impl IntoIterator<Item = [S
 }
 
 /// Cross-entropy and β times the distance of attention maps, one for each pair of layers (student's, teacher's): Zagoruyko
-/// and Komodakis 2017. They take the *mean* over a map's pixels in place of the sum and β/2 = 500: on 8 × 8 maps that is a
-/// β of 15.6 here.
+/// and Komodakis 2017. Where the distance is averaged over the pixels of a map, as in their code, β is larger by the number
+/// of pixels.
 pub fn attention_transfer<S: Into<String>>(beta: f32, layers: impl IntoIterator<Item = [S; 2]>) -> Vec<Weighted> {
     let term = |[student, teacher]: [S; 2]| Term::Attention { student: student.into(), teacher: teacher.into() };
     let maps = layers.into_iter().map(|pair| Weighted { weight: beta, term: term(pair) });
