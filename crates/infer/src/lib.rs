@@ -4,6 +4,7 @@
 pub mod adapt;
 pub mod budget;
 pub mod calibration;
+pub mod distill;
 pub mod drift;
 pub mod error;
 pub mod evaluate;

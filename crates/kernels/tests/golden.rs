@@ -9,15 +9,19 @@ use std::path::Path;
 use acclimate_tensor::Device;
 
 /// Losses and normalizations are functions of `acclimate-train`; these tests of it read their files.
-const ELSEWHERE: [(&str, &str); 8] = [
+const ELSEWHERE: [(&str, &str); 12] = [
+    ("attention", "losses.rs"),
     ("batch_norm", "norms.rs"),
     ("bce_with_logits", "losses.rs"),
     ("cross_entropy", "losses.rs"),
     ("group_norm", "norms.rs"),
+    ("hint", "losses.rs"),
     ("huber", "losses.rs"),
+    ("kd", "losses.rs"),
     ("kl_div", "losses.rs"),
     ("layer_norm", "norms.rs"),
     ("mse", "losses.rs"),
+    ("soft_kl", "losses.rs"),
 ];
 
 #[test]

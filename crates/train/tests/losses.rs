@@ -4,6 +4,7 @@
 mod golden;
 mod worked;
 
+use acclimate_kernels::{Conv2d, TensorOps};
 use acclimate_tensor::{Device, Tensor, grad};
 use acclimate_train::loss::{self, Labels};
 use golden::{cases, check};
@@ -39,6 +40,58 @@ fn losses_against_targets_are_pytorchs() {
             check(&case, &device, roundings(&case), |inputs| reduce(case.text("reduction"), each(&case, inputs)));
         }
     }
+}
+
+#[test]
+fn losses_against_a_teacher_are_pytorchs() {
+    let device = Device::cpu();
+    type Mean = fn(&golden::Case, &[Tensor]) -> Tensor;
+    let table: [(&str, Mean); 4] = [
+        ("soft_kl", |case, i| loss::soft_kl(&i[0], &i[1], case.number("temperature")).unwrap()),
+        ("kd", |case, i| {
+            let [temperature, alpha] = ["temperature", "alpha"].map(|name| case.number(name));
+            loss::mean(&loss::kd(&i[0], &i[1], &i[2], temperature, alpha).unwrap()).unwrap()
+        }),
+        ("hint", |_, i| {
+            let regressed = i[0].conv2d(&i[1], &Conv2d::default()).unwrap();
+            loss::mean(&loss::hint_rows(&regressed, &i[2]).unwrap()).unwrap()
+        }),
+        ("attention", |_, i| loss::mean(&loss::attention_rows(&i[0], &i[1]).unwrap()).unwrap()),
+    ];
+    for (name, mean) in table {
+        for case in cases(name) {
+            // T² and T amplify what softening rounds, the logits over T being of the size of the logits at most.
+            let amplified =
+                if name == "kd" || name == "soft_kl" { case.number("temperature").powi(2) as usize } else { 1 };
+            check(&case, &device, amplified * roundings(&case), |inputs| mean(&case, inputs));
+        }
+    }
+}
+
+/// The gradient through the graph is the closed form T·(p − t), and the teacher feels nothing.
+#[test]
+fn softened_divergence_pulls_by_the_closed_form() {
+    let device = Device::cpu();
+    let (z, t) = (rows(&device, &B), rows(&device, &[T, Z, T, Z].concat()));
+    for temperature in [0.5f32, 1.0, 4.0, 20.0] {
+        let soft = |z: &Tensor| z.mul_scalar(1.0 / temperature).unwrap().softmax(1).unwrap();
+        let closed = soft(&z).sub(&soft(&t)).unwrap().mul_scalar(temperature).unwrap().to_vec::<f32>().unwrap();
+        let sum = loss::soft_kl_rows(&z, &t, temperature).unwrap().sum(&[]).unwrap();
+        let (slope, none) = grad(&sum, (z.clone(), t.clone())).unwrap();
+        assert_near(&format!("slope at {temperature}"), &slope, &closed);
+        assert_near("no gradient to the teacher", &none, &[0.0; 12]);
+    }
+}
+
+#[test]
+fn a_map_of_zeros_has_no_direction() {
+    let device = Device::cpu();
+    let (nothing, some) =
+        (Tensor::zeros(&device, &[2, 3, 4, 4]).unwrap(), Tensor::ones(&device, &[2, 5, 4, 4]).unwrap());
+    let apart = loss::attention_rows(&nothing, &some).unwrap();
+    let slope = grad(&apart.sum(&[]).unwrap(), nothing).unwrap().to_vec::<f32>().unwrap();
+    assert_near("zeros against a unit map", &apart, &[1.0, 1.0]);
+    assert!(slope.iter().all(|g| *g == 0.0));
 }
 
 #[test]
@@ -132,6 +185,7 @@ fn extremes_stay_finite() {
         loss::symmetric_cross_entropy(&z, &rows(&device, &[0.0; 6]), 0.5),
         loss::information_maximization(&z),
         loss::conservative_entropy(&rows(&device, &[0.0; 3])),
+        loss::soft_kl_rows(&z, &rows(&device, &[-1e4, 0.0, 1e4, 0.0, 3e38, 0.0]), 2.0),
     ];
     for loss in losses {
         let loss = loss.unwrap().sum(&[]).unwrap();
@@ -172,6 +226,12 @@ fn refuses_what_is_no_loss() {
     assert!(loss::mse(&z, &z.sum(&[0]).unwrap()).unwrap_err().is_shape());
     assert!(loss::huber(&z, &z, 0.0).is_err());
     assert!(loss::kd(&z, &z, &labels(&[0; 4]).unwrap(), f32::NAN, 0.5).is_err());
+    assert!(loss::kd(&z, &z, &labels(&[0; 4]).unwrap(), 4.0, 1.5).is_err());
+    assert!(loss::soft_kl(&z, &rows(&device, &Z), 4.0).unwrap_err().is_shape());
+    assert!(loss::soft_kl(&z, &z, 0.0).unwrap_err().to_string().contains("a positive number"));
+    assert!(loss::hint_rows(&z, &rows(&device, &Z)).unwrap_err().is_shape());
+    assert!(loss::hint_rows(&z.sum(&[1]).unwrap(), &z.sum(&[1]).unwrap()).unwrap_err().is_shape());
+    assert!(loss::attention_rows(&z, &z).unwrap_err().is_shape());
     assert!(loss::mean(&Tensor::zeros(&device, &[0, 3]).unwrap()).unwrap_err().is_shape());
     assert!(loss::marginal_entropy(&Tensor::zeros(&device, &[0, 3]).unwrap()).is_err());
     assert!(loss::entropy(&Tensor::zeros(&device, &[3]).unwrap()).is_err());

@@ -66,6 +66,20 @@ impl Driver {
         Ok(Seen { logits, score, features, running, products })
     }
 
+    /// What the teacher among the buffers says under the method's statistics; nothing moves it, no gradient flows to it.
+    pub(super) fn forward_teacher(&self, rows: &Tensor) -> Result<Tensor, Error> {
+        let mut pass = Pass::infer().with_statistics(self.method.statistics).with_teacher();
+        let logits = self.model.apply(&self.params, rows, &mut pass)?;
+        if !pass.had_teacher() {
+            return Err(Error::Method {
+                method: self.method.name().to_owned(),
+                what: "a model without a teacher".into(),
+                expected: "`train::nn::Taught`, a student and its teacher".into(),
+            });
+        }
+        Ok(logits.detach()?)
+    }
+
     /// What the side head says.
     fn forward_side(&self, params: &Params, rows: &Tensor, statistics: Statistics) -> Result<Seen, Error> {
         let mut pass = Pass::infer().with_statistics(statistics).with_side_head();

@@ -37,6 +37,13 @@ pub enum Objective {
     LikelihoodRatio(Option<Views>),
     /// Cross-entropy against the teacher's answer (Wang et al. 2022).
     TeacherConsistency,
+    /// T²·KL from the answers of a network of its own, the teacher of an [`acclimate_train::nn::Taught`], to the student's,
+    /// both at temperature T (Hinton, Vinyals, Dean 2015): distillation on the inputs that are answered. Both networks use
+    /// the method's normalization statistics, the teacher each time from its source's.
+    Distill {
+        /// T.
+        temperature: f32,
+    },
     /// Cross-entropy of the side head's guess by how many quarter turns each row was turned (Sun et al. 2020). The model must
     /// have one: [`acclimate_train::nn::TwoHeads`].
     QuarterTurns,
@@ -99,6 +106,10 @@ impl Objective {
             Objective::TeacherConsistency => {
                 let teacher = seen.teacher.ok_or(Error::Empty { what: "the teacher's answers" })?;
                 loss::consistency(z, &teacher.detach()?)?
+            }
+            Objective::Distill { temperature } => {
+                let teacher = seen.teacher.ok_or(Error::Empty { what: "the teacher's answers" })?;
+                loss::soft_kl_rows(z, teacher, *temperature)?
             }
             _ => return Ok(None),
         }))

@@ -103,7 +103,10 @@ impl Driver {
             None => None,
         };
         let mut sight = self.plain_sight(last_view(&shown.rows, views, &Draw::View.key(key)?)?, key)?;
-        sight.teacher = taught;
+        sight.teacher = match self.method.objective {
+            Objective::Distill { .. } => Some(self.forward_teacher(&sight.rows)?),
+            _ => taught,
+        };
         sight.answer = Some(answer);
         sight.bank = Some((shown.filled, shown.timeliness));
         Ok((sight, now))
@@ -111,6 +114,9 @@ impl Driver {
 
     /// The teacher's answers for the window's rows.
     fn taught(&self, sight: &Sight, state: &Carried) -> Result<Option<Tensor>, Error> {
+        if let Objective::Distill { .. } = self.method.objective {
+            return Ok(Some(self.forward_teacher(&sight.rows)?));
+        }
         let Some(teacher) = self.method.teacher else { return Ok(None) };
         let delta = state.memory(teacher::TEACHER)?;
         let plain = self.look(state, delta, &sight.rows, Look::Teacher)?.logits;

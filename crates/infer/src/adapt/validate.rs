@@ -150,6 +150,11 @@ impl Adaptation {
                 );
             }
         }
+        if let Objective::Distill { temperature } = self.objective
+            && !(temperature.is_finite() && temperature > 0.0)
+        {
+            return wrong(format!("a temperature of {temperature}"), "a number above 0");
+        }
         let fine = match self.weighting {
             Weighting::Equal => true,
             Weighting::Confidence(x) | Weighting::ConfidenceAndShape(x) => at_least_zero(x),

@@ -21,23 +21,8 @@ impl HostModel {
         if params.device().kind() != EngineKind::Gpu {
             return Ok(None);
         }
-        let kinds = |named: Vec<Named>, kind: &dyn Fn(&str) -> Kind| {
-            Arc::new(
-                named
-                    .into_iter()
-                    .map(|n| {
-                        let k = kind(&n.0);
-                        (n, k)
-                    })
-                    .collect::<Vec<_>>(),
-            )
-        };
-        let main = |path: &str| params.index().get(path).map_or(Kind::Other, |e| e.kind);
-        let buffer = |path: &str| params.buffer_index().and_then(|i| i.get(path)).map_or(Kind::Other, |e| e.kind);
-        Ok(Some(HostModel {
-            params: kinds(params.to_named()?, &main),
-            buffers: kinds(params.buffers_to_named()?, &buffer),
-        }))
+        let [params, buffers] = params.to_items()?.map(Arc::new);
+        Ok(Some(HostModel { params, buffers }))
     }
 
     /// The parameters on a device.

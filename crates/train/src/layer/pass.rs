@@ -4,7 +4,8 @@ use acclimate_kernels::Conv2d;
 use acclimate_kernels::random::Key;
 use acclimate_tensor::Tensor;
 
-use crate::error::Result;
+use crate::data::nearest;
+use crate::error::{Error, Result};
 
 /// Where batch normalization takes its statistics from when answering.
 ///
@@ -49,6 +50,14 @@ pub struct Product {
     pub sliding: Option<Conv2d>,
 }
 
+/// Outputs of layers that were asked for, and which layers there were.
+#[derive(Clone, Debug)]
+struct Outputs {
+    wanted: Vec<String>,
+    found: Vec<(String, Tensor)>,
+    passed: Vec<String>,
+}
+
 /// How layers should behave in one forward pass, and what they record in it.
 ///
 /// Answering records no new running statistics, except with [`Statistics::Ema`] and
@@ -63,8 +72,11 @@ pub struct Pass {
     taps: Option<Vec<(String, Tensor)>>,
     products: Option<Vec<Product>>,
     features: Option<(String, Tensor)>,
+    outputs: Option<Outputs>,
     /// Whether the side head is asked for, and whether there was one.
     side: Option<bool>,
+    /// The same of the teacher.
+    teacher: Option<bool>,
     n_draws: u32,
 }
 
@@ -79,7 +91,9 @@ impl Pass {
             taps: None,
             products: None,
             features: None,
+            outputs: None,
             side: None,
+            teacher: None,
             n_draws: 0,
         }
     }
@@ -99,6 +113,33 @@ impl Pass {
     #[must_use]
     pub fn with_side_head(self) -> Self {
         Pass { side: Some(false), ..self }
+    }
+
+    /// Asks for the output of the teacher of [`crate::nn::Taught`]; see [`Pass::had_teacher`].
+    #[must_use]
+    pub fn with_teacher(self) -> Self {
+        Pass { teacher: Some(false), ..self }
+    }
+
+    /// Records what the layers of these paths give: features for a hint, say. Convolutions, linear maps, embeddings,
+    /// normalization layers and residual blocks have a path (a block's is after its activation).
+    ///
+    /// ```
+    /// use acclimate_tensor::{Device, Tensor};
+    /// use acclimate_train::{Layer, Pass, nn::zoo::CifarResNet};
+    ///
+    /// let device = Device::cpu();
+    /// let model = CifarResNet::new(8, 10)?;
+    /// let params = model.init(&device, 0)?;
+    /// let mut pass = Pass::infer().with_outputs(["layer2.0"]);
+    /// model.apply(&params, &Tensor::zeros(&device, &[1, 3, 32, 32])?, &mut pass)?;
+    /// assert_eq!(pass.output_of("layer2.0")?.dims(), [1, 32, 16, 16]);
+    /// # Ok::<(), acclimate_train::Error>(())
+    /// ```
+    #[must_use]
+    pub fn with_outputs<S: Into<String>>(self, paths: impl IntoIterator<Item = S>) -> Self {
+        let wanted = paths.into_iter().map(Into::into).collect();
+        Pass { outputs: Some(Outputs { wanted, found: Vec::new(), passed: Vec::new() }), ..self }
     }
 
     /// Records the input of every normalization layer.
@@ -134,6 +175,23 @@ impl Pass {
     /// Whether the pass went through a side head: if not, the output is that of the task.
     pub fn had_side_head(&self) -> bool {
         self.side == Some(true)
+    }
+
+    /// Whether the pass went through a teacher: if not, the output is the model's own.
+    pub fn had_teacher(&self) -> bool {
+        self.teacher == Some(true)
+    }
+
+    /// The output of a layer that [`Pass::with_outputs`] asked for; the last one, if the pass went through it more than
+    /// once. Fails if there was no such layer; the nearest is suggested.
+    pub fn output_of(&self, path: &str) -> Result<Tensor> {
+        let mut found = self.outputs.iter().flat_map(|outputs| outputs.found.iter().rev());
+        let passed = || self.outputs.iter().flat_map(|outputs| outputs.passed.iter().map(String::as_str));
+        found.find(|(p, _)| p == path).map(|(_, y)| y.clone()).ok_or_else(|| Error::UnknownPath {
+            what: "output of a layer",
+            path: path.to_owned(),
+            nearest: nearest(path, passed()),
+        })
     }
 
     /// Path and input of the last linear layer of the pass: of a classifier, what it tells the classes apart by.
@@ -172,6 +230,24 @@ impl Pass {
         let asked = self.side.is_some();
         self.side = self.side.map(|_| true);
         asked
+    }
+
+    /// Whether to go to the teacher; notes that there is one.
+    pub fn enter_teacher(&mut self) -> bool {
+        let asked = self.teacher.is_some();
+        self.teacher = self.teacher.map(|_| true);
+        asked
+    }
+
+    /// What a layer gives, on its way; recorded if it is asked for.
+    pub fn output(&mut self, path: &str, y: Tensor) -> Tensor {
+        if let Some(outputs) = &mut self.outputs {
+            if outputs.wanted.iter().any(|wanted| wanted == path) {
+                outputs.found.push((path.to_owned(), y.clone()));
+            }
+            outputs.passed.push(path.to_owned());
+        }
+        y
     }
 
     /// Records the input of a linear layer.

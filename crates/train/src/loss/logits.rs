@@ -3,8 +3,8 @@
 use acclimate_kernels::TensorOps;
 use acclimate_tensor::{Error as TensorError, Tensor};
 
-use super::{cross_entropy_rows, kl_div_rows, require_same, rows_of};
-use crate::error::{Error, Result};
+use super::{cross_entropy_rows, rows_of};
+use crate::error::Result;
 use crate::num::real;
 
 /// H(p) = −Σ_k p_k ln p_k of each row, in nats (Wang et al. 2021, TENT). Shapes: [n, c] → `[n]`.
@@ -45,25 +45,6 @@ pub(super) fn minus_p_ln_p(log_p: &Tensor) -> acclimate_tensor::Result<Tensor> {
 pub fn pseudo_label(logits: &Tensor) -> Result<Tensor> {
     rows_of("pseudo_label", logits)?;
     Ok(logits.log_softmax(1)?.max(&[1])?.neg()?)
-}
-
-/// α·T²·KL(teacher‖student), both at temperature T, plus (1 − α)·cross-entropy of each row (Hinton, Vinyals, Dean 2015).
-/// No gradient flows to the teacher. Shapes: student and teacher [n, c], labels (u32) `[n]` → `[n]`. Fails unless T is
-/// positive and α lies in [0, 1].
-pub fn kd(student: &Tensor, teacher: &Tensor, labels: &Tensor, temperature: f32, alpha: f32) -> Result<Tensor> {
-    rows_of("kd", student)?;
-    require_same("kd", student, teacher)?;
-    if !(temperature.is_finite() && temperature > 0.0) {
-        return Err(Error::argument("temperature of kd", "a positive number", temperature));
-    }
-    if !(0.0..=1.0).contains(&alpha) {
-        return Err(Error::argument("alpha of kd", "a number in [0, 1]", alpha));
-    }
-    let soft = |z: &Tensor| z.mul_scalar(1.0 / temperature)?.log_softmax(1);
-    let divergence = kl_div_rows(&soft(student)?, &soft(&teacher.detach()?)?.exp()?)?;
-    let hard = cross_entropy_rows(student, labels, 0.0)?;
-    let weight = alpha * temperature * temperature;
-    Ok(divergence.mul_scalar(weight)?.add(&hard.mul_scalar(1.0 - alpha)?)?)
 }
 
 /// −ln softmax(z/T)_y of each row: what temperature scaling minimizes over T (Guo et al. 2017). Shapes: logits [n, c],

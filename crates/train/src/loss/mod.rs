@@ -4,6 +4,7 @@
 //! `cross_entropy_rows`). Losses of logits alone, which adaptation uses, come for each row, [n, c] → `[n]`; [`mean`] or a
 //! sum makes a scalar of them.
 
+mod distill;
 mod labels;
 mod logits;
 mod self_training;
@@ -11,8 +12,9 @@ mod targets;
 
 use acclimate_tensor::{Error as TensorError, Tensor};
 
+pub use distill::{attention_rows, hint_rows, kd, soft_kl, soft_kl_rows};
 pub use labels::Labels;
-pub use logits::{entropy, kd, marginal_entropy, nll_temperature, pseudo_label};
+pub use logits::{entropy, marginal_entropy, nll_temperature, pseudo_label};
 pub use self_training::{
     conservative_entropy, consistency, generalized_cross_entropy, information_maximization, kept_sum,
     soft_likelihood_ratio, symmetric_cross_entropy,

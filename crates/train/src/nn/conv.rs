@@ -93,10 +93,10 @@ impl Layer for Conv2d {
         if let Some((down, up)) = params.low_rank(&path) {
             y = y.add(&self.low_rank(x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
         }
-        if !self.has_bias {
-            return Ok(y);
+        if self.has_bias {
+            let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;
+            y = y.add(&bias).in_layer(&self.path)?;
         }
-        let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;
-        y.add(&bias).in_layer(&self.path)
+        Ok(pass.output(&self.path, y))
     }
 }

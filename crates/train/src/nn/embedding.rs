@@ -27,7 +27,8 @@ impl Layer for Embedding {
         init.param(join(&self.path, "weight"), &[self.n_rows, self.width], Kind::Embedding, Start::Normal(1.0))
     }
 
-    fn apply(&self, params: &Params, ids: &Tensor, _: &mut Pass) -> Result<Tensor> {
-        params.get(&join(&self.path, "weight"))?.take(ids).in_layer(&self.path)
+    fn apply(&self, params: &Params, ids: &Tensor, pass: &mut Pass) -> Result<Tensor> {
+        let y = params.get(&join(&self.path, "weight"))?.take(ids).in_layer(&self.path)?;
+        Ok(pass.output(&self.path, y))
     }
 }

@@ -48,9 +48,9 @@ impl Layer for Linear {
             let more = x.matmul_nt(&down).and_then(|x| x.matmul_nt(&up)).in_layer(&self.path)?;
             y = y.add(&more).in_layer(&self.path)?;
         }
-        if !self.has_bias {
-            return Ok(y);
+        if self.has_bias {
+            y = y.add(&params.get(&join(&self.path, "bias"))?).in_layer(&self.path)?;
         }
-        y.add(&params.get(&join(&self.path, "bias"))?).in_layer(&self.path)
+        Ok(pass.output(&self.path, y))
     }
 }

@@ -68,7 +68,8 @@ impl Layer for Residual {
             Shortcut::Layers(layers) => layers.apply(params, x, pass)?,
         };
         let sum = y.add(&x).in_layer(&self.path)?;
-        self.activation.map_or(Ok(sum.clone()), |activation| activation.of(&sum))
+        let y = self.activation.map_or(Ok(sum.clone()), |activation| activation.of(&sum))?;
+        Ok(pass.output(&self.path, y))
     }
 }
 

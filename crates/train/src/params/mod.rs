@@ -302,6 +302,15 @@ impl Params {
 
 /// Values to and from the host.
 impl Params {
+    /// Parameters and buffers with their kinds, as [`Params::from_items`] takes them.
+    pub fn to_items(&self) -> Result<[Vec<(Named, Kind)>; 2]> {
+        let kinds = |named: Vec<Named>, index: Option<&Arc<Index>>| -> Vec<(Named, Kind)> {
+            let kind = |path: &str| index.and_then(|i| i.get(path)).map_or(Kind::Other, |e| e.kind);
+            named.into_iter().map(|n| (kind(&n.0), n)).map(|(kind, n)| (n, kind)).collect()
+        };
+        Ok([kinds(self.to_named()?, Some(self.index())), kinds(self.buffers_to_named()?, self.buffer_index())])
+    }
+
     /// The parameters' values in order; overrides count, buffers are apart.
     pub fn to_named(&self) -> Result<Vec<Named>> {
         self.read(&self.main)

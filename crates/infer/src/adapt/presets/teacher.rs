@@ -3,7 +3,7 @@
 use acclimate_train::{Statistics, optim};
 
 use super::tent;
-use crate::adapt::{Adaptation, Answer, Memory, Moves, Objective, Policy, Settle, Teacher, Window};
+use crate::adapt::{Adaptation, Answer, Guard, Memory, Moves, Objective, Policy, Settle, Teacher, Window};
 use crate::views::Views;
 
 /// CoTTA (Wang et al. 2022): all parameters move against the cross-entropy with a teacher that keeps 0.999 of itself at each
@@ -49,4 +49,18 @@ pub fn note(rate: f64) -> Adaptation {
         .named("note")
         .statistics(Statistics::Robust(0.01))
         .window(Window::Memory(Memory { size: 64, policy: Policy::Reservoir }, Views::new(1)))
+}
+
+/// Distillation on the inputs that are answered: one SGD step a batch on the normalization affine against T²·KL from the
+/// answers of another network, the teacher of an [`acclimate_train::nn::Taught`], to the student's (Hinton, Vinyals, Dean
+/// 2015). It answers before the step. A step after which the student is not nearer to the teacher on this very batch, or that
+/// gives anything not finite, is rolled back, and the whole way from the source is no longer than `trust`. Chosen: both
+/// networks take the statistics of the batch ([`Adaptation::statistics`] for others).
+pub fn distill_online(rate: f64, temperature: f32, trust: f32) -> Adaptation {
+    tent(rate)
+        .named("distill-online")
+        .objective(Objective::Distill { temperature })
+        .step(optim::sgd(rate), 1)
+        .guard(Guard::TrustRegion(trust))
+        .guard(Guard::LossMustFall)
 }

@@ -50,6 +50,7 @@ impl Layer for LayerNorm {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         pass.tap(&self.path, x);
-        self.normalize(params, x).in_layer(&self.path)
+        let y = self.normalize(params, x).in_layer(&self.path)?;
+        Ok(pass.output(&self.path, y))
     }
 }
