@@ -5,13 +5,24 @@
 //! [`Dependencies::narrow`] makes a model that is really smaller: fewer parameters in the file, less work, on any engine.
 //! Fine-tune it like any other, best against the logits of the network it came from
 //! ([`acclimate_train::loss::kd`]).
+//!
+//! *Unstructured*: [`WeightScores`] (magnitude, activation-aware) and [`Masks`] per layer, over the model, per output or N of
+//! M neighbors; [`Gradual`] prunes while training. The weights are 0 and the work is the same.
 
 pub mod choose;
+pub mod gate;
+pub mod gradual;
+pub mod mask;
 pub mod narrow;
 pub mod score;
+pub mod tokens;
 pub mod trace;
 
 pub use choose::{Budget, Choice, Spread};
+pub use gate::GatedCnn;
+pub use gradual::{Cubic, Gradual};
+pub use mask::{KeepZeros, Masks, WeightScores, Within};
 pub use narrow::Pruned;
 pub use score::{Score, Scores, slimming_penalty};
+pub use tokens::{Tokens, attention, class_attention, keep_attended, merge_similar};
 pub use trace::{Dependencies, Group, Place, flop, input_norms};
