@@ -48,8 +48,8 @@ struct Options {
     /// The same share of every layer, in place of what the score says
     #[arg(long)]
     even: bool,
-    /// Channels stay multiples of this
-    #[arg(long, default_value_t = 8)]
+    /// Channels stay multiples of this, or the least: kernels compute so many at a time
+    #[arg(long, default_value_t = 16)]
     multiple: usize,
     /// A layer keeps at least so many; 0 lets residual branches go
     #[arg(long, default_value_t = 8)]
@@ -219,7 +219,9 @@ fn main() -> Result<()> {
     let faster = [0, 1].map(|i| first.ms[i] / last.ms[i]);
     println!(
         "{:.1} % of the work, {lost:.2} points lost, {:.2} times as fast alone, {:.2} times in batches of {BATCH} ({device})",
-        100.0 * last.flop as f64 / first.flop as f64, faster[0], faster[1]
+        100.0 * last.flop as f64 / first.flop as f64,
+        faster[0],
+        faster[1]
     );
     println!("{versus:?}");
     let elsewhere = match &o.time_on {
@@ -326,7 +328,8 @@ fn tune(o: &Options, task: &Task, pruned: &Pruned) -> Result<Params> {
     let epochs = if o.smoke { 1 } else { epochs };
     let batches = Batches::new(task.train.len(), BATCH, o.seed, Tail::Drop)?;
     let steps = epochs * batches.per_epoch() as u64;
-    let optimizer = optim::sgd(Schedule::cosine(o.rate, steps).warm_up(steps / 20)).momentum(0.9).nesterov().decay(5e-4);
+    let optimizer =
+        optim::sgd(Schedule::cosine(o.rate, steps).warm_up(steps / 20)).momentum(0.9).nesterov().decay(5e-4);
     let (student, teacher) = (pruned.model.clone(), (task.model.clone(), task.params.clone()));
     let mut fit = Fit::new(optimizer, move |params: &Params, (x, y): (Tensor, Tensor), key| {
         let taught = teacher.0.forward(&teacher.1, &x)?;
@@ -409,7 +412,12 @@ fn time_on(name: &str, networks: &[&Pruned], task: &Task) -> Result<Vec<[f64; 2]
     let [before, after] = times[..] else { bail!("two networks") };
     println!(
         "on {device}: {:.2} → {:.2} ms alone, {:.2} → {:.2} ms each of {BATCH}: {:.2} and {:.2} times as fast",
-        before[0], after[0], before[1], after[1], before[0] / after[0], before[1] / after[1]
+        before[0],
+        after[0],
+        before[1],
+        after[1],
+        before[0] / after[0],
+        before[1] / after[1]
     );
     Ok(times)
 }

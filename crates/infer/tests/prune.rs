@@ -3,10 +3,12 @@
 
 mod pruning;
 
+use std::time::Duration;
+
 use acclimate_infer::Error;
 use acclimate_infer::prune::{
-    Budget, Cubic, Dependencies, GatedCnn, Gradual, Pruned, Score, Scores, Spread, Tokens, WeightScores, Within, flop,
-    keep_attended, merge_similar, slimming_penalty,
+    Budget, Cubic, Dependencies, GatedCnn, Gradual, Pruned, Reduction, Rungs, Score, Scores, Spread, TokenEncoder,
+    Tokens, WeightScores, Within, flop, keep_attended, merge_similar, slimming_penalty,
 };
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::data::{Batches, Tail};
@@ -142,7 +144,8 @@ fn a_budget_is_kept_in_multiples() -> Test {
     // Evenly: every group keeps the same share, up to one step.
     let budget = Budget::flop(0.5).multiple(8).spread(Spread::Even);
     let choice = found.choose(&found.scores(&params, Score::L1)?, &budget)?;
-    let shares: Vec<f64> = found.groups().iter().enumerate().map(|(g, x)| choice.count(g) as f64 / x.channels.len() as f64).collect();
+    let shares: Vec<f64> =
+        found.groups().iter().enumerate().map(|(g, x)| choice.count(g) as f64 / x.channels.len() as f64).collect();
     assert!(shares.iter().all(|s| (0.25..=1.0).contains(s)), "{shares:?}");
     Ok(())
 }
@@ -253,7 +256,9 @@ fn wanda_compares_within_an_output() -> Test {
 #[test]
 fn the_cubic_schedule() {
     let schedule = Cubic { initial: 0.0, last: 0.9, begin: 100, end: 500 };
-    for (step, expected) in [(0, 0.0), (100, 0.0), (200, 0.5203125), (300, 0.7875), (400, 0.8859375), (500, 0.9), (9999, 0.9)] {
+    for (step, expected) in
+        [(0, 0.0), (100, 0.0), (200, 0.5203125), (300, 0.7875), (400, 0.8859375), (500, 0.9), (9999, 0.9)]
+    {
         assert!((schedule.at(step) - expected).abs() < 1e-12, "{step}");
     }
     assert_eq!(Cubic::to(0.5, 0).at(0), 0.5);
@@ -283,7 +288,8 @@ fn what_is_pruned_stays_so_while_training() -> Test {
         let trained = gradual.run(&fit, begun, &batches, data)?;
         assert_eq!(trained.run.step, 45);
         let named = trained.params.to_named()?;
-        let weights: Vec<f32> = named.iter().filter(|n| gradual.paths.contains(&n.0)).flat_map(|n| n.2.clone()).collect();
+        let weights: Vec<f32> =
+            named.iter().filter(|n| gradual.paths.contains(&n.0)).flat_map(|n| n.2.clone()).collect();
         let zeros = weights.iter().filter(|&&w| w == 0.0).count();
         assert_eq!(zeros, weights.len() * 3 / 4, "{name}");
         // The others have moved, and so has what is never pruned.
@@ -322,6 +328,89 @@ fn a_pruned_model_is_read_again() -> Test {
     assert!(matches!(Pruned::load(&model, &params, folder.path().join("none")), Err(Error::Io { .. })));
     std::fs::write(folder.path().join("small.safetensors.kept.json"), "{")?;
     assert!(matches!(Pruned::load(&model, &params, &path), Err(Error::Malformed { .. })));
+    Ok(())
+}
+
+#[test]
+fn an_encoder_reduces_what_it_says() -> Test {
+    let device = Device::cpu();
+    let full = TokenEncoder::new("vit", [1, 8, 8], 2, [12, 3, 3], 4)?;
+    let (params, x) = (full.init(&device, 1)?, image(&device, &[3, 1, 8, 8], 2)?);
+    let answer = |network: &TokenEncoder| network.forward(&params, &x).and_then(|y| Ok(y.to_vec::<f32>()?));
+    let whole = answer(&full)?;
+    assert_eq!(full.tokens(), [17, 17, 17]);
+    // Keeping all only changes the order of tokens, and merging none nothing: attention does not see the order.
+    close("keep all", &answer(&full.reducing(&[0, 1], Reduction::Keep(1.0)))?, &whole, 1e-5);
+    close("merge none", &answer(&full.reducing(&[0, 1, 2], Reduction::Merge(0)))?, &whole, 1e-5);
+    let (kept, merged) = (full.reducing(&[0, 2], Reduction::Keep(0.5)), full.reducing(&[0, 1, 2], Reduction::Merge(4)));
+    assert_eq!((kept.tokens(), merged.tokens()), (vec![10, 10, 7], vec![13, 9, 5]));
+    let cost = |n: &TokenEncoder| flop(n, &params, &x);
+    for fewer in [&kept, &merged] {
+        assert!(cost(fewer)? < cost(&full)? * 8 / 10);
+        let logits = answer(fewer)?;
+        assert!(logits.iter().all(|y| y.is_finite()) && logits != whole);
+    }
+    // Each input decides for itself: alone it gets the same answer.
+    let alone = kept.forward(&params, &x.narrow(0, 1, 1)?)?.to_vec::<f32>()?;
+    close("alone", &alone, &answer(&kept)?[4..8], 1e-5);
+    // Both can be trained through.
+    for network in [&kept, &merged] {
+        let loss = network.forward(&params, &x)?.square()?.sum(&[])?;
+        let gradient = params.grad(&loss)?;
+        assert!(gradient.get("vit.patch.weight")?.to_vec::<f32>()?.iter().any(|g| *g != 0.0));
+        assert!(gradient.arena().to_vec::<f32>()?.iter().all(|g| g.is_finite()));
+    }
+    assert!(TokenEncoder::new("vit", [1, 8, 8], 3, [12, 3, 1], 4).is_err());
+    assert!(TokenEncoder::new("vit", [1, 8, 8], 2, [12, 5, 1], 4).is_err());
+    assert!(full.forward(&params, &image(&device, &[3, 1, 8, 6], 2)?).is_err());
+    Ok(())
+}
+
+#[test]
+fn gates_learn_through_the_winners() -> Test {
+    let device = Device::cpu();
+    let model = GatedCnn::new("net", 1, &[(8, 1), (8, 2)], 2).at_density(0.5)?;
+    let fit =
+        Fit::supervised(model.clone(), optim::adam(1e-2), loss::cross_entropy).epochs(30).progress(Progress::Silent);
+    // Bright images against dark ones.
+    let data = |at: &[usize]| {
+        let shade =
+            |i: &usize| (0..36).map(|p| (i % 2) as f32 * 0.5 + (p * (i + 3) % 7) as f32 * 0.02).collect::<Vec<_>>();
+        let pixels: Vec<f32> = at.iter().flat_map(shade).collect();
+        let labels: Vec<u32> = at.iter().map(|&i| (i % 2) as u32).collect();
+        let x = Tensor::from_slice(&device, &pixels, &[at.len(), 1, 6, 6])?;
+        Ok((x, Tensor::from_slice(&device, &labels, &[at.len()])?))
+    };
+    let begun = fit.begin(&model.init(&device, 3)?)?;
+    let before = begun.params.get("net.gate1.weight")?.to_vec::<f32>()?;
+    let trained = fit.run(begun, &Batches::new(16, 8, 0, Tail::Keep)?, data)?;
+    assert!(trained.params.get("net.gate1.weight")?.to_vec::<f32>()? != before);
+    let (x, y) = data(&(0..16).collect::<Vec<_>>())?;
+    let said = model.forward(&trained.params, &x)?.to_vec::<f32>()?;
+    let right = said.chunks(2).zip(y.to_vec::<u32>()?).filter(|(z, y)| u32::from(z[1] > z[0]) == *y).count();
+    assert_eq!(right, 16);
+    Ok(())
+}
+
+#[test]
+fn the_knob_turns_by_the_time_that_is_left() -> Test {
+    let device = Device::cpu();
+    let full = GatedCnn::new("", 3, &[(32, 1), (32, 1)], 4);
+    let (params, x) = (full.init(&device, 1)?, image(&device, &[4, 3, 16, 16], 2)?);
+    let networks = [1.0, 0.25].map(|d| full.at_density(d).map(|n| (format!("density {d}"), n)));
+    let mut rungs = Rungs::new(networks.into_iter().collect::<Result<Vec<_>, _>>()?, &params, &x)?;
+    assert!(rungs.rungs()[1].flop * 4 < rungs.rungs()[0].flop);
+    let plans = device.stats().plans_built;
+    for (left, rung) in [(None, 0), (Some(Duration::from_secs(3600)), 0), (Some(Duration::ZERO), 1)] {
+        let answer = rungs.answer(&x, left)?;
+        assert_eq!(answer.rung, rung, "{left:?}");
+        let expected = full.at_density([1.0, 0.25][rung])?.forward(&params, &x)?.to_vec::<f32>()?;
+        close("answer", &answer.output, &expected, 1e-6);
+    }
+    let none: Vec<(String, GatedCnn)> = Vec::new();
+    assert!(matches!(Rungs::new(none, &params, &x), Err(Error::Empty { .. })));
+    // The answers themselves planned nothing; the two comparisons did.
+    assert!(device.stats().plans_built <= plans + 2);
     Ok(())
 }
 

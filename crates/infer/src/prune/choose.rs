@@ -19,8 +19,7 @@ pub enum Spread {
 pub struct Budget {
     /// Share of the multiplications and additions that may stay, in (0, 1].
     pub flop: f64,
-    /// Numbers of channels stay multiples of this, because kernels compute them so many at a time. A group that has fewer
-    /// keeps or loses all of them.
+    /// Numbers of channels stay multiples of this, or the least, because kernels compute them so many at a time.
     pub multiple: usize,
     /// Channels that a group keeps at least; 0 lets whole layers go, which needs a residual sum around them.
     pub least: usize,
@@ -120,10 +119,8 @@ impl Dependencies {
                 if flop >= now {
                     continue;
                 }
-                let lost: f64 = (0..sizes[g])
-                    .filter(|&c| choice.stays(g, c) && !after.stays(g, c))
-                    .map(|c| scores.0[g][c])
-                    .sum();
+                let lost: f64 =
+                    (0..sizes[g]).filter(|&c| choice.stays(g, c) && !after.stays(g, c)).map(|c| scores.0[g][c]).sum();
                 let cost = match budget.spread {
                     Spread::ByScore => lost / (now - flop) as f64,
                     // The group that has kept the largest share is next; among equals the one that loses least.
@@ -152,7 +149,8 @@ fn next(choice: &Choice, g: usize, scores: &[f64], budget: &Budget) -> Option<Ch
     let mut left: Vec<usize> = (0..scores.len()).filter(|&c| choice.stays(g, c)).collect();
     // From a number that is no multiple, the first step goes to the multiple below.
     let to = left.len().checked_sub(1)? / budget.multiple * budget.multiple;
-    if to < budget.least {
+    let to = to.max(budget.least);
+    if to >= left.len() {
         return None;
     }
     left.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));

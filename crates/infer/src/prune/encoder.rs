@@ -53,7 +53,11 @@ impl TokenEncoder {
         let tiles = patch > 0 && image[1].is_multiple_of(patch) && image[2].is_multiple_of(patch);
         if !tiles || heads == 0 || !width.is_multiple_of(heads) {
             let found = format!("{image:?} in patches of {patch}, {heads} heads of {width}");
-            return Err(Error::argument("token encoder", "patches that tile the image, heads that divide the width", found));
+            return Err(Error::argument(
+                "token encoder",
+                "patches that tile the image, heads that divide the width",
+                found,
+            ));
         }
         let blocks = vec![Reduction::None; blocks];
         Ok(TokenEncoder { path: path.into(), image, patch, width, heads, blocks, classes })

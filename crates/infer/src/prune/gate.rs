@@ -141,7 +141,13 @@ impl Stage {
     }
 
     /// The kernels from `seen` input channels to `k` output channels of each input: [n·k, seen, 3, 3].
-    fn kernels(&self, params: &Params, from: Option<&Tensor>, to: &Tensor, [n, seen, k]: [usize; 3]) -> TensorResult<Tensor> {
+    fn kernels(
+        &self,
+        params: &Params,
+        from: Option<&Tensor>,
+        to: &Tensor,
+        [n, seen, k]: [usize; 3],
+    ) -> TensorResult<Tensor> {
         let weight = params.get(&self.name("conv", "weight")).map_err(|e| match e {
             Error::Tensor(e) => e,
             other => acclimate_tensor::Error::argument("gated convolution", "weight", "a parameter", other),
@@ -188,7 +194,8 @@ impl Layer for GatedCnn {
         for stage in &self.stages {
             let k = self.winners(stage.outputs);
             // Statistics are of whole layers, and at full density there is nothing to leave out.
-            let all = pass.is_training() || pass.statistics() != acclimate_train::Statistics::Source || k == stage.outputs;
+            let all =
+                pass.is_training() || pass.statistics() != acclimate_train::Statistics::Source || k == stage.outputs;
             here = if all && here.index.is_none() {
                 Sparse { x: stage.dense(params, &here.x, k, pass).in_layer(&stage.path)?, index: None }
             } else {

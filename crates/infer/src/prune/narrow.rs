@@ -63,7 +63,8 @@ impl Pruned {
         let like = model.init(params.device(), 0)?;
         let mut values: Vec<Named> = params.to_named()?;
         values.extend(params.buffers_to_named()?);
-        let has = |path: &str| like.index().get(path).is_some() || like.buffer_index().is_some_and(|b| b.get(path).is_some());
+        let has =
+            |path: &str| like.index().get(path).is_some() || like.buffer_index().is_some_and(|b| b.get(path).is_some());
         let values = values.iter().filter(|v| has(&v.0)).filter_map(|v| kept.select(v).transpose());
         let values = values.collect::<Result<Vec<Named>, _>>()?;
         let params = like.with_values(values, "the wider model")?;
@@ -84,7 +85,8 @@ impl Pruned {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<u64, Error> {
         let path = path.as_ref();
         weights::save(path, &self.params)?;
-        let text = serde_json::to_string(&self.kept).map_err(|source| Error::Encode { what: "kept channels", source })?;
+        let text =
+            serde_json::to_string(&self.kept).map_err(|source| Error::Encode { what: "kept channels", source })?;
         let beside = beside(path);
         std::fs::write(&beside, text).map_err(Error::io(&beside, "write"))?;
         Ok(std::fs::metadata(path).map_err(Error::io(path, "read"))?.len())

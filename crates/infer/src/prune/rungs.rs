@@ -57,8 +57,7 @@ impl Rungs {
         let inputs = x.dims().first().copied().unwrap_or(1);
         for (level, (name, network)) in networks.into_iter().enumerate() {
             let flop = flop(&network, params, x)?;
-            let step =
-                compile(move |(params, x): (Params, Tensor)| Ok::<_, Error>(network.forward(&params, &x)?));
+            let step = compile(move |(params, x): (Params, Tensor)| Ok::<_, Error>(network.forward(&params, &x)?));
             step.call_read::<f32>((params.clone(), x.clone()))?;
             let mut took = Vec::with_capacity(TIMED);
             for _ in 0..TIMED {
@@ -90,9 +89,22 @@ impl Rungs {
     pub fn answer(&mut self, x: &Tensor, left: Option<Duration>) -> Result<OnRung, Error> {
         let inputs = x.dims().first().copied().unwrap_or(1);
         let (rung, _) = self.budget.choose(left, inputs, self.rungs.len());
-        let start = self.clock.now();
-        let (_, output) = self.steps[rung].call_read::<f32>((self.params.clone(), x.clone()))?;
-        self.budget.costs.observed(rung, inputs, self.clock.now().saturating_sub(start), false);
+        let output = self.answer_on(rung, x)?;
         Ok(OnRung { output, rung })
+    }
+
+    /// Answers on a rung.
+    ///
+    /// # Errors
+    /// If there is no such rung, or the network does not take the input.
+    pub fn answer_on(&mut self, rung: usize, x: &Tensor) -> Result<Vec<f32>, Error> {
+        let Some(step) = self.steps.get(rung) else {
+            return Err(Error::prune("rung", format!("below {}", self.steps.len()), rung));
+        };
+        let inputs = x.dims().first().copied().unwrap_or(1);
+        let start = self.clock.now();
+        let (_, output) = step.call_read::<f32>((self.params.clone(), x.clone()))?;
+        self.budget.costs.observed(rung, inputs, self.clock.now().saturating_sub(start), false);
+        Ok(output)
     }
 }

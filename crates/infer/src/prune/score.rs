@@ -90,11 +90,8 @@ impl Dependencies {
                 self.each(|c| c.iter().filter(trained).map(|p| values.fold(p, |w| w * w)).sum::<f64>().sqrt())
             }
             Score::Scale => self.each(|c| {
-                let scales: Vec<f64> = c
-                    .iter()
-                    .filter(|p| self.is(p, Kind::NormScale))
-                    .map(|p| values.fold(p, f64::abs))
-                    .collect();
+                let scales: Vec<f64> =
+                    c.iter().filter(|p| self.is(p, Kind::NormScale)).map(|p| values.fold(p, f64::abs)).collect();
                 if scales.is_empty() { l1(c) } else { scales.iter().sum::<f64>() / scales.len() as f64 }
             }),
         })

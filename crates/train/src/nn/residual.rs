@@ -88,7 +88,11 @@ impl Layer for Residual {
                 let through: Vec<usize> = y.kept.iter().filter(|c| inside.contains(c)).map(|c| c - before).collect();
                 if through != x.kept {
                     let expected = format!("channels {:?} in the middle, as in the input", x.kept);
-                    return Err(Error::argument("shortcut to narrow", expected, format!("{through:?} in {}", self.path)));
+                    return Err(Error::argument(
+                        "shortcut to narrow",
+                        expected,
+                        format!("{through:?} in {}", self.path),
+                    ));
                 }
                 let front = y.kept.iter().filter(|&c| c < before).count();
                 let channels = [front, y.kept.len() - front - through.len()];

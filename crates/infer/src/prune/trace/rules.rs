@@ -139,9 +139,9 @@ impl Walk {
             (Core::Iota(axis), _) => {
                 (0..out.rank()).map(|d| if d == *axis { Axis::Fixed } else { Axis::Any }).collect()
             }
-            (Core::Map(_), [first, rest @ ..]) => rest.iter().fold(first.clone(), |all, one| {
-                all.iter().zip(one).map(|(a, b)| self.atoms.meet(a, b)).collect()
-            }),
+            (Core::Map(_), [first, rest @ ..]) => rest
+                .iter()
+                .fold(first.clone(), |all, one| all.iter().zip(one).map(|(a, b)| self.atoms.meet(a, b)).collect()),
             (Core::View(view), [x]) => self.view(view, inputs[0].dims(), x),
             (Core::Pad { low, step, to }, [x]) => {
                 (0..x.len()).map(|d| self.pad(&x[d], inputs[0].dims()[d], [low[d], step[d], to[d]])).collect()
