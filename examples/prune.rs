@@ -58,7 +58,7 @@ struct Options {
     #[arg(long)]
     epochs: Option<u64>,
     /// Highest learning rate
-    #[arg(long, default_value_t = 0.05)]
+    #[arg(long, default_value_t = 0.02)]
     rate: f32,
     /// Share of the training images that is kept to choose by, and not trained on
     #[arg(long, default_value_t = 0.0)]

@@ -30,10 +30,9 @@ impl Dependencies {
             for (axis, &size) in dims.iter().enumerate() {
                 let mut stays = vec![true; size];
                 for (g, group) in self.groups().iter().enumerate().filter(|(_, g)| g.axes.contains(&(entry, axis))) {
-                    for (c, channel) in group.channels.iter().enumerate().filter(|(c, _)| !choice.stays(g, *c)) {
-                        let _ = c;
-                        channel.iter().filter(|p| (p.entry, p.axis) == (entry, axis)).for_each(|p| stays[p.at] = false);
-                    }
+                    let gone = (0..group.channels.len()).filter(|&c| !choice.stays(g, c));
+                    let places = gone.flat_map(|c| &group.channels[c]);
+                    places.filter(|p| (p.entry, p.axis) == (entry, axis)).for_each(|p| stays[p.at] = false);
                 }
                 if stays.contains(&false) {
                     kept = kept.with(path, axis, (0..size).filter(|&i| stays[i]).collect());

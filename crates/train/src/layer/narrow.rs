@@ -118,3 +118,58 @@ impl Narrowed {
         Narrowed { layer, channels: Some(channels) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use acclimate_tensor::{Device, Tensor};
+
+    use super::*;
+    use crate::layer::{Init, Pass};
+    use crate::nn::{Conv2d, Linear, Sequential, TwoHeads};
+    use crate::params::Params;
+
+    #[test]
+    fn a_value_loses_positions_of_each_axis() {
+        let named = ("w".to_owned(), vec![2, 3, 2], (0..12u8).map(f32::from).collect());
+        let kept = Kept::all().with("w", 1, vec![0, 2]).with("w", 0, vec![1]);
+        assert_eq!(kept.select(&named).unwrap(), Some(("w".into(), vec![1, 2, 2], vec![6.0, 7.0, 10.0, 11.0])));
+        assert_eq!(Kept::all().select(&named).unwrap(), Some(named.clone()));
+        assert_eq!(Kept::all().with("w", 2, vec![]).select(&named).unwrap(), None);
+        for (axis, positions) in [(1, vec![3]), (3, vec![0]), (0, vec![1, 0]), (0, vec![1, 1])] {
+            assert!(Kept::all().with("w", axis, positions).select(&named).is_err());
+        }
+    }
+
+    #[test]
+    fn heads_are_narrowed_with_their_trunk() {
+        let (main, side) = (Linear::new("main", 6, 3), Linear::new("side", 6, 4));
+        let model = TwoHeads::new(Linear::new("trunk", 5, 6), main, side);
+        let stay = || vec![1, 4];
+        let kept = ["main.weight", "side.weight"].iter().fold(Kept::all(), |k, path| k.with(*path, 1, stay()));
+        let kept = kept.with("trunk.weight", 0, stay()).with("trunk.bias", 0, stay());
+        let narrow = model.narrowed(&kept, None).unwrap().layer.unwrap();
+        let params = narrow.init(&Device::cpu(), 0).unwrap();
+        assert_eq!(params.get("trunk.weight").unwrap().dims(), [2, 5]);
+        assert_eq!(params.get("side.weight").unwrap().dims(), [4, 2]);
+    }
+
+    #[test]
+    fn who_does_not_say_how_is_not_narrowed() {
+        #[derive(Debug)]
+        struct Own;
+        impl Layer for Own {
+            fn declare(&self, _: &mut Init) -> Result<()> {
+                Ok(())
+            }
+            fn apply(&self, _: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+                Ok(x.clone())
+            }
+        }
+        let error = Sequential::new().then(Own).narrowed(&Kept::all(), None).unwrap_err();
+        assert!(error.to_string().contains("`Layer::narrowed`, found Own"), "{error}");
+        // Groups that share nothing cannot lose a channel each.
+        let grouped = Conv2d::new("c", 4, 6, 1).grouped(2);
+        assert!(grouped.narrowed(&Kept::all(), None).is_ok());
+        assert!(grouped.narrowed(&Kept::all().with("c.weight", 0, vec![0]), None).is_err());
+    }
+}
