@@ -324,7 +324,7 @@ fn scores(o: &Options, task: &Task, found: &Dependencies) -> Result<Scores> {
 /// Trains a pruned network on, on mirrored and moved images, against labels and the unpruned network's answers to the same
 /// images.
 fn tune(o: &Options, task: &Task, pruned: &Pruned) -> Result<Params> {
-    let epochs = o.epochs.unwrap_or(if o.weights.is_some() { 40 } else { 4 });
+    let epochs = o.epochs.unwrap_or(if o.weights.is_some() { 20 } else { 4 });
     let epochs = if o.smoke { 1 } else { epochs };
     let batches = Batches::new(task.train.len(), BATCH, o.seed, Tail::Drop)?;
     let steps = epochs * batches.per_epoch() as u64;

@@ -151,6 +151,26 @@ fn a_budget_is_kept_in_multiples() -> Test {
 }
 
 #[test]
+fn the_work_of_resnet56_is_the_known_one() -> Test {
+    let device = Device::cpu();
+    let model = CifarResNet::for_pixels(56, 10)?;
+    let (params, x) = (model.init(&device, 0)?, Tensor::zeros(&device, &[1, 3, 32, 32])?);
+    // He et al. 2016: 125,485,696 multiplications with an addition each; an image more or less changes nothing.
+    assert_eq!(flop(&model, &params, &x)?, 250_971_392);
+    assert_eq!(flop(&model, &params, &Tensor::zeros(&device, &[3, 3, 32, 32])?)?, 250_971_392);
+    let found = Dependencies::of(&model, &params, &x)?;
+    assert_eq!(found.groups().len(), 27 + 3);
+    let streams = ["conv1", "layer2.0.conv2", "layer3.0.conv2"];
+    let budget = streams.iter().fold(Budget::flop(0.5).multiple(16).least(8), |b, s| b.sparing(*s));
+    let choice = found.choose(&found.scores(&params, Score::L1)?.relative(), &budget)?;
+    let pruned = found.narrow(&model, &params, &choice)?;
+    let share = flop(&*pruned.model, &pruned.params, &x)? as f64 / 250_971_392.0;
+    assert!(share <= 0.5 && share > 0.48, "{share}");
+    assert_eq!(pruned.model.forward(&pruned.params, &x)?.dims(), [1, 10]);
+    Ok(())
+}
+
+#[test]
 fn scores_are_those_of_the_formulas() -> Test {
     let device = Device::cpu();
     let net = Sequential::new()
