@@ -329,7 +329,7 @@ fn tune(o: &Options, task: &Task, pruned: &Pruned) -> Result<Params> {
     let batches = Batches::new(task.train.len(), BATCH, o.seed, Tail::Drop)?;
     let steps = epochs * batches.per_epoch() as u64;
     let optimizer =
-        optim::sgd(Schedule::cosine(o.rate, steps).warm_up(steps / 20)).momentum(0.9).nesterov().decay(5e-4);
+        optim::sgd(Schedule::cosine(o.rate, steps).warm_up((steps / 20).max(1))).momentum(0.9).nesterov().decay(5e-4);
     let (student, teacher) = (pruned.model.clone(), (task.model.clone(), task.params.clone()));
     let mut fit = Fit::new(optimizer, move |params: &Params, (x, y): (Tensor, Tensor), key| {
         let taught = teacher.0.forward(&teacher.1, &x)?;

@@ -119,7 +119,7 @@ fn main() -> Result<()> {
 
 fn schedule(o: &Options, train: &Images) -> Result<Schedule> {
     let steps = o.epochs * Batches::new(train.len(), BATCH, o.seed, Tail::Drop)?.per_epoch() as u64;
-    Ok(Schedule::cosine(2e-3, steps).warm_up(steps / 20))
+    Ok(Schedule::cosine(2e-3, steps).warm_up((steps / 20).max(1)))
 }
 
 fn train_on(
