@@ -1,21 +1,22 @@
 //! Adapt a network that somebody else trained: a CIFAR-10 ResNet from a safetensors file with PyTorch's names, on images in
-//! CIFAR-10's binary layout, clean or shifted by the constants of CIFAR-10-C.
+//! CIFAR-10's binary layout, clean or shifted by the constants of CIFAR-10-C; or EfficientNet-Lite0 on pictures of ImageNet
+//! and shifts of ImageNet-C. The weights' names tell which.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use acclimate::prelude::*;
-use acclimate::train::{nn::zoo::CifarResNet, weights};
+use acclimate::train::{nn::zoo::Network, weights};
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
 
 /// Answer a file of images with one method.
 #[derive(Parser)]
 struct Options {
-    /// safetensors file of a ResNet for CIFAR-10 (depth 20, 56 or another 6n + 2)
+    /// safetensors file of a ResNet for CIFAR-10 (depth 20, 56 or another 6n + 2), or of EfficientNet-Lite0
     #[arg(long)]
     weights: PathBuf,
-    /// Images: records of one label byte and 3072 pixel bytes, plain or gzip
+    /// Images: records of one label byte and 3072 pixel bytes, plain or gzip; for EfficientNet-Lite0 a folder or tar archive of
+    /// pictures named by their label, such as 0007_n01514668_cock.jpg
     #[arg(long)]
     images: PathBuf,
     /// Images the network was trained on, for `calibrate`: the same layout
@@ -64,19 +65,21 @@ fn main() -> Result<()> {
     let o = Options::parse();
     let device = Device::named(&o.device)?;
     eprintln!("{device}");
-    let mut images = data::cifar::cifar10(&o.images)?;
+    let network = Network::of_weights(&weights::read(&o.weights)?).with_context(|| o.weights.display().to_string())?;
+    let mut images = network.images(&o.images)?;
+    let family = if let Network::CifarResNet(_) = network { Family::Cifar } else { Family::Camera };
     if let Some(name) = &o.shift {
-        images = shift::apply(&images, name.parse::<Shift>()?, Severity::new(o.severity)?, Family::Cifar, o.seed)?;
+        images = shift::apply(&images, name.parse::<Shift>()?, Severity::new(o.severity)?, family, o.seed)?;
     }
     if o.smoke {
         images = images.subset(0..images.len().min(40))?;
     }
-    let model: Arc<dyn Layer> = Arc::new(CifarResNet::for_pixels(depth(&o)?, 10)?);
+    let model = network.layer()?;
     let params = weights::load(&o.weights, &model.init(&device, 0)?)?;
     let dims = [images.channels(), images.height(), images.width()];
     let source = match (&o.source, o.method) {
         (Some(path), Method::Calibrate) => {
-            let known = data::cifar::cifar10(path)?;
+            let known = network.images(path)?;
             Some(SourceStatistics::record(&*model, &params, &known.to_f32(0..known.len().min(1000))?, dims)?)
         }
         (None, Method::Calibrate) => {
@@ -126,14 +129,4 @@ fn main() -> Result<()> {
         println!("{line}");
     }
     Ok(())
-}
-
-/// The network's depth, from the number of blocks of its first stage.
-fn depth(o: &Options) -> Result<usize> {
-    let named = weights::read(&o.weights)?;
-    let blocks = (0..).take_while(|i| named.iter().any(|n| n.0 == format!("layer1.{i}.conv1.weight"))).count();
-    if blocks == 0 {
-        bail!("{}: no `layer1.0.conv1.weight`; expected a CIFAR-10 ResNet with PyTorch's names", o.weights.display());
-    }
-    Ok(6 * blocks + 2)
 }

@@ -1,8 +1,8 @@
 //! Methods x shifts x stream orders: errors, calibration, time and memory, paired with the frozen network and with a vote
 //! at the same cost. Writes Markdown, JSON and HTML.
 //!
-//! With `--weights` and `--images` it runs a CIFAR-10 ResNet on shifts of CIFAR-10-C; without them it trains the quick
-//! start's small network on the repository's images first.
+//! With `--weights` and `--images` it runs a CIFAR-10 ResNet on shifts of CIFAR-10-C, or EfficientNet-Lite0 on those of
+//! ImageNet-C; without them it trains the quick start's small network on the repository's images first.
 
 #[path = "stream_benchmark/export.rs"]
 mod export;
@@ -32,10 +32,10 @@ use subject::{ORDINARY, Shifted, Subject};
 /// Methods on streams of shifted images.
 #[derive(Parser)]
 struct Options {
-    /// safetensors file of a ResNet for CIFAR-10, with PyTorch's names
+    /// safetensors file of a ResNet for CIFAR-10 with PyTorch's names, or of EfficientNet-Lite0
     #[arg(long)]
     weights: Option<PathBuf>,
-    /// Test images in CIFAR-10's binary layout, plain or gzip
+    /// Test images: for a ResNet in CIFAR-10's binary layout, plain or gzip; else a folder or tar archive of ImageNet pictures
     #[arg(long)]
     images: Option<PathBuf>,
     /// Images the network was trained on, for methods that know the source: the same layout
@@ -59,6 +59,9 @@ struct Options {
     /// iid, continual, mixed, sorted, single, correlated:0.1
     #[arg(long, value_delimiter = ',', default_value = "iid,continual,sorted")]
     orders: Vec<Order>,
+    /// How often the stream `continual` goes through its shifts
+    #[arg(long, default_value_t = 1)]
+    rounds: usize,
     /// Also each order in real time, at this speed (1: as fast as the frozen network answers)
     #[arg(long)]
     real_time: Option<f64>,
@@ -170,6 +173,10 @@ impl Bench<'_> {
         if matches!(order, Order::Continual | Order::Mixed) {
             // Nothing is reset, and a stream of shifts begins with a shift.
             parts.remove(0);
+        }
+        if order == Order::Continual {
+            // Each round is shuffled anew.
+            parts = parts.repeat(o.rounds.max(1));
         }
         let known = Known { gate: self.subject.source.as_ref().map_or(0.0, |source| source.quantile(ORDINARY)) };
         let chosen = methods::chosen(&o.methods)?;

@@ -1,7 +1,8 @@
 //! The table: products, element-wise chains, sums, training steps, adaptation steps. Weights are inputs of the compiled
 //! work, never folded constants.
 
-use acclimate_kernels::TensorOps;
+use acclimate_kernels::{self as kernels, TensorOps};
+use acclimate_tensor::transform::grad::grad;
 use acclimate_tensor::transform::vmap::vmap_with;
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mlp, Sequential};
@@ -25,6 +26,7 @@ pub const ROWS: &[(&str, Make)] = &[
     ("cnn_forward", cnn_forward),
     ("tent_step", tent_step),
     ("slots_32", slots),
+    ("depthwise", depthwise),
 ];
 
 /// Makes a row by name.
@@ -188,6 +190,19 @@ fn slots(d: &Device, size: Size) -> Result<Row> {
         Ok((state, logits))
     };
     Ok(Row::new("slots_32", Vec::<Tensor>::new(), (params, images(d, size)?), f))
+}
+
+/// A depthwise convolution 3 × 3 and both its gradients: the gradient of Σ y²/2 by the weight, with Σ x · dx added so that
+/// the other one is needed too.
+fn depthwise(d: &Device, size: Size) -> Result<Row> {
+    let (n, channels, side) = (size.of(32, 2), size.of(96, 3), size.of(28, 5));
+    let inputs = (tensor(d, &[n, channels, side, side], 1)?, tensor(d, &[channels, 1, 3, 3], 2)?);
+    let f = move |state, (x, w): (Tensor, Tensor)| {
+        let y = x.conv2d(&w, &kernels::Conv2d::same(3).grouped(channels))?;
+        let (dx, dw) = grad(&y.mul(&y)?.mul_scalar(0.5)?.sum(&[])?, (x.clone(), w))?;
+        Ok((state, dw.add(&dx.mul(&x)?.sum(&[])?)?))
+    };
+    Ok(Row::new("depthwise", Vec::<Tensor>::new(), inputs, f))
 }
 
 /// An error inside `vmap`.

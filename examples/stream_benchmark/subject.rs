@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use acclimate::prelude::*;
-use acclimate::train::nn::zoo::CifarResNet;
+use acclimate::train::nn::zoo::Network;
 use acclimate::train::shift::Frost;
 use acclimate::train::weights;
 use anyhow::{Context, Result, bail};
+use cpu_time::ProcessTime;
 
 use crate::{Options, train};
 
@@ -39,19 +40,15 @@ pub fn subject(o: &Options, device: &Device) -> Result<Subject> {
     match (&o.weights, &o.images) {
         (Some(weights), Some(images)) => {
             let named = weights::read(weights)?;
-            let blocks = (0..).take_while(|i| named.iter().any(|n| n.0 == format!("layer1.{i}.conv1.weight"))).count();
-            if blocks == 0 {
-                bail!("{}: no `layer1.0.conv1.weight`; expected a CIFAR-10 ResNet", weights.display());
-            }
-            let depth = 6 * blocks + 2;
-            let model: Arc<dyn Layer> = Arc::new(CifarResNet::for_pixels(depth, 10)?);
+            let network = Network::of_weights(&named).with_context(|| weights.display().to_string())?;
+            let model = network.layer()?;
             let params = weights::load(weights, &model.init(device, 0)?)?;
             let source = match &o.source {
-                Some(path) => Some(recorded(&*model, &params, &data::cifar::cifar10(path)?)?),
+                Some(path) => Some(recorded(&*model, &params, &network.images(path)?)?),
                 None => None,
             };
-            let images = data::cifar::cifar10(images)?;
-            Ok(Subject { name: format!("ResNet-{depth}"), model, params, images, source, family: Family::Cifar })
+            let family = if let Network::CifarResNet(_) = network { Family::Cifar } else { Family::Camera };
+            Ok(Subject { name: network.to_string(), model, params, images: network.images(images)?, source, family })
         }
         (None, None) => {
             let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion8k");
@@ -99,7 +96,10 @@ impl Subject {
         };
         let mut all = vec![cut("clean", 0, &self.images)?];
         for shift in shifts {
+            let started = ProcessTime::now();
             let images = shift::apply_with(&self.images, shift, severity, family, o.seed, frost.as_ref())?;
+            let ms = 1e3 * started.elapsed().as_secs_f64() / self.images.len() as f64;
+            log::info!("{}: {ms:.3} ms of processor time an image", shift.name());
             all.push(cut(shift.name(), severity.level(), &images)?);
         }
         Ok(all)

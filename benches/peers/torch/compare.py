@@ -112,7 +112,7 @@ def main():
 
         # Warm-up of both, and how many calls make a turn.
         guess = max(min(theirs(5)), min(ours.times(name, 5, args.clock)))
-        calls = args.calls or max(3, min(50, int(60 / guess)))
+        calls = args.calls or max(3, min(500, int(60 / guess)))
         a, b = [], []
         for r in range(args.rounds):
             order = [(a, lambda: ours.times(name, calls, args.clock)), (b, lambda: theirs(calls))]

@@ -177,6 +177,19 @@ def slots_32(dtype):
     return lambda: batched(x).unsqueeze(1)
 
 
+def depthwise(dtype):
+    x, w = tensor((32, 96, 28, 28), 1, dtype), tensor((96, 1, 3, 3), 2, dtype)
+    x.requires_grad_(True)
+    w.requires_grad_(True)
+
+    def step():
+        y = F.conv2d(x, w, None, 1, 1, groups=96)
+        dx, dw = torch.autograd.grad((y * y).mul(0.5).sum(), (x, w))
+        return (dw + (dx * x).sum()).detach()
+
+    return step
+
+
 ROWS = {
     "matmul_512": matmul(512),
     "matmul_1024": matmul(1024),
@@ -187,4 +200,5 @@ ROWS = {
     "cnn_forward": cnn_forward,
     "tent_step": tent_step,
     "slots_32": slots_32,
+    "depthwise": depthwise,
 }

@@ -3,6 +3,7 @@
 
 pub mod adapt;
 pub mod budget;
+pub mod calibration;
 pub mod drift;
 pub mod error;
 pub mod evaluate;

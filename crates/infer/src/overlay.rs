@@ -98,6 +98,14 @@ impl Overlay {
         Ok(overlay)
     }
 
+    /// The same without a Δ: it names what moves, and steps are kept elsewhere.
+    #[must_use]
+    pub(crate) fn without_delta(mut self) -> Self {
+        self.entries.iter_mut().for_each(|e| e.offset = 0);
+        self.len = 0;
+        self
+    }
+
     fn push(&mut self, path: String, dims: Vec<usize>) {
         let entry = Entry { path, dims, offset: self.len };
         self.len += entry.len();

@@ -36,6 +36,21 @@ fn ttt() {
 }
 
 #[test]
+fn memo_by_every_form() {
+    check::memo_trace(&Device::cpu());
+}
+
+#[test]
+fn ttt_mae() {
+    check::ttt_mae_trace(&Device::cpu());
+}
+
+#[test]
+fn ttt_by_pairs() {
+    check::ttt_by_pairs_trace(&Device::cpu());
+}
+
+#[test]
 fn eata() {
     check::eata_trace(&Device::cpu());
 }

@@ -257,3 +257,27 @@ fn rows_say_what_the_runs_did() -> Test {
     assert!(Compared { methods: vec![(&short, None)], ..compared }.rows().is_err());
     Ok(())
 }
+
+/// A stream that comes back to its shifts: rows of a shift are of all its rounds, and each round has rows of its own.
+#[test]
+fn a_stream_in_rounds_is_told_round_by_round() -> Test {
+    let data = Data::new();
+    let parts = data.parts().repeat(3);
+    let protocol = protocol(Order::Continual);
+    let frozen_run = run(&mut session(frozen())?, &parts, &protocol, &mut |_, _| {})?;
+    let adapted = run(&mut session(tent(1e-2))?, &parts, &protocol, &mut |_, _| {})?;
+    let rows = Compared { stream: "continual".into(), frozen: &frozen_run, methods: vec![(&adapted, None)], seed: 2 }
+        .rows()?;
+    let names: Vec<(&str, usize)> = rows.iter().step_by(2).map(|r| (r.shift.as_str(), r.n)).collect();
+    let expected =
+        [("clean", 3 * N), ("dim", 3 * N), ("round 1", 2 * N), ("round 2", 2 * N), ("round 3", 2 * N), ("all", 6 * N)];
+    assert_eq!(names, expected);
+    // Every way to cut the stream holds the same answers.
+    let wrong = |range: std::ops::Range<usize>| -> f64 {
+        rows[range].iter().skip(1).step_by(2).map(|r| r.error * r.n as f64).sum()
+    };
+    assert!((wrong(0..4) - wrong(10..12)).abs() < 1e-6 && (wrong(4..10) - wrong(10..12)).abs() < 1e-6);
+    // Frozen answers each round alike; what is never reset moves on.
+    assert!(rows[4].error == rows[6].error && rows[5].nll != rows[9].nll);
+    Ok(())
+}

@@ -314,8 +314,9 @@ impl Device {
         self.0.plans.usage()
     }
 
-    /// Runs `f` and tells where the time of its launches went. Fails on engines that cannot tell: the CPU engine can.
-    /// What other threads run on the device meanwhile is in it too.
+    /// Runs `f` and tells where the time of its launches went, by the clock on the CPU engine and by the device's own
+    /// timestamps on a GPU, where each launch waits for the one before it and each run for its end. Fails on engines that
+    /// cannot tell: the null engine, and GPUs without timestamps. What other threads run meanwhile is in it too.
     ///
     /// ```
     /// use acclimate_tensor::{Device, Tensor};
@@ -329,7 +330,14 @@ impl Device {
     /// ```
     pub fn profile<R>(&self, f: impl FnOnce() -> Result<R>) -> Result<(R, Profile)> {
         let found = || format!("the {} engine", self.0.kind);
-        let unable = || Error::argument("profile", "device", "an engine that times launches: the CPU's", found());
+        let unable = || {
+            Error::argument(
+                "profile",
+                "device",
+                "an engine that times launches: the CPU's, or a GPU with timestamps",
+                found(),
+            )
+        };
         self.0.engine.profile(true).ok_or_else(unable)?;
         let start = std::time::Instant::now();
         let result = f();

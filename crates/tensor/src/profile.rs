@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::panic::Location;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::plan::{Plan, Step};
 
 /// One launch.
 #[derive(Clone, Debug)]
@@ -61,6 +65,38 @@ impl Profile {
             ));
         }
         format!("{{\"traceEvents\":[\n{}\n]}}\n", events.join(",\n"))
+    }
+}
+
+/// Where an engine notes its launches while somebody looks.
+#[derive(Default)]
+pub(crate) struct Notes {
+    on: AtomicBool,
+    since: Mutex<Option<(Instant, Vec<Launched>)>>,
+}
+
+impl Notes {
+    /// Whether somebody looks.
+    pub fn are_on(&self) -> bool {
+        self.on.load(Ordering::Relaxed)
+    }
+
+    /// Begins or stops; gives what was noted.
+    pub fn switch(&self, on: bool) -> Vec<Launched> {
+        self.on.store(on, Ordering::Relaxed);
+        let now = on.then(|| (Instant::now(), Vec::new()));
+        let before = std::mem::replace(&mut *self.since.lock().unwrap_or_else(PoisonError::into_inner), now);
+        before.map(|b| b.1).unwrap_or_default()
+    }
+
+    /// Notes a launch of a step, which has so many, each with its share of the work.
+    pub fn add(&self, plan: &Plan, step: &Step, label: &str, began: Instant, time: Duration, launches: u64) {
+        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((start, noted)) = &mut *since else { return };
+        let (bytes, flop) = plan.cost(step);
+        let (bytes, flop) = (bytes / launches.max(1), flop / launches.max(1));
+        let start = began.saturating_duration_since(*start);
+        noted.push(Launched { label: label.to_owned(), at: step.at, start, time, bytes, flop });
     }
 }
 

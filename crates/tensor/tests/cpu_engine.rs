@@ -271,3 +271,42 @@ fn a_piece_at_several_places_is_copied() -> Result<()> {
     check(&twice.mul(&twice)?.sum(&[])?, 1e-6);
     Ok(())
 }
+
+/// What the engine computes in one pass over a block gives the bits of its functions one by one.
+#[test]
+fn joint_functions_change_no_bit() -> Result<()> {
+    let d = Device::cpu();
+    let dims = [3, 7, 201];
+    let (x, y) = (tensor(&d, &dims, 1), tensor(&d, &dims, 2));
+    let [m, s, b] = [3, 4, 5].map(|seed| tensor(&d, &[7, 1], seed));
+    type Step<'a> = &'a dyn Fn(&Tensor) -> Result<Tensor>;
+    let relu = |t: &Tensor| t.relu();
+    let (sub, mul) = (|t: &Tensor| t.sub(&m), |t: &Tensor| s.mul(t));
+    let (add, add_y) = (|t: &Tensor| b.add(t), |t: &Tensor| t.add(&y));
+    let gt = |t: &Tensor| t.gt(&b);
+    let choose = |t: &Tensor| t.select(&y, &m.add(&x.zeros_like()?)?);
+    let chains: [&[Step<'_>]; 6] = [
+        &[&sub, &mul],
+        &[&mul, &add_y],
+        &[&sub, &mul, &add],
+        &[&sub, &mul, &add, &relu],
+        &[&gt, &choose],
+        &[&mul, &add],
+    ];
+    for (number, chain) in chains.iter().enumerate() {
+        let at_once = chain.iter().try_fold(x.clone(), |t, f| f(&t))?.to_vec()?;
+        let one_by_one = chain.iter().try_fold(x.clone(), |t, f| {
+            let t = f(&t)?;
+            Tensor::realize(&[&t])?;
+            Ok(t)
+        })?;
+        let bits = |v: Vec<f32>| v.into_iter().map(f32::to_bits).collect::<Vec<_>>();
+        assert_eq!(bits(at_once), bits(one_by_one.to_vec()?), "chain {number}");
+        // A value with another reader is still there.
+        let first = chain[0](&x)?;
+        let last = chain[1..].iter().try_fold(first.clone(), |t, f| f(&t))?;
+        Tensor::realize(&[&first, &last])?;
+        check(&last, 1e-6);
+    }
+    Ok(())
+}

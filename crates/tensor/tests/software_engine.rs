@@ -414,6 +414,29 @@ fn reading_without_blocking() -> Result<()> {
     Ok(())
 }
 
+/// The adapter's own timestamps, launch by launch; nothing of it is left when nobody looks.
+#[test]
+fn a_profile_tells_where_time_goes() -> Result<()> {
+    let d = device!();
+    let x = tensor(&d, &[5, 3], 1);
+    // More launches than one set of timestamps holds.
+    let center = |x: Tensor| x.sub(&x.sum(&[1])?.mul_scalar(1.0 / 3.0)?.unsqueeze(1)?);
+    let chain = || (0..2100).try_fold(x.clone(), |x, _| center(x));
+    let want = chain()?.to_vec::<f32>()?;
+    let before = d.stats();
+    let (got, profile) = d.profile(|| chain()?.to_vec::<f32>())?;
+    assert_eq!(got, want);
+    let dispatches = d.stats().dispatches - before.dispatches;
+    assert!(dispatches > 2048 && profile.launches().len() as u64 == dispatches, "{dispatches} dispatches");
+    assert!(profile.launches().windows(2).all(|two| two[0].start <= two[1].start), "in the order of the clock");
+    assert!(profile.time() > std::time::Duration::ZERO && profile.time() <= profile.wall(), "{profile}");
+    assert!(profile.launches().iter().all(|l| l.bytes > 0 && !l.label.is_empty()), "{profile}");
+    assert_eq!(d.stats().plans_built, before.plans_built);
+    let (_, nothing) = d.profile(|| Ok(()))?;
+    assert!(nothing.launches().is_empty());
+    Ok(())
+}
+
 #[test]
 fn with_the_limits_of_webgpu() -> Result<()> {
     let Some(d) = adapter::open(Device::gpu_restricted) else { return Ok(()) };

@@ -11,9 +11,10 @@ use acclimate_train::{Layer, Params, Statistics};
 use super::guard::Chosen;
 use super::look::{Look, Seen};
 use super::objective::Evidence;
+use super::pairs::Pairs;
 use super::state::Carried;
 use super::step::Resets;
-use super::{Adaptation, Answer, Guard, Moves, Output, Prepare, answer};
+use super::{Adaptation, Answer, Form, Guard, Moves, Output, Prepare, answer};
 use crate::error::Error;
 use crate::overlay::Overlay;
 use crate::sensor;
@@ -53,6 +54,9 @@ impl Driver {
         let frozen = self.forward(&self.params, &inputs, Statistics::Source)?;
         let prepared = self.prepared(x, batch)?;
         let (mut sight, mut now) = self.sight(&prepared, key, &state)?;
+        if m.form != Form::Delta {
+            now = now.with_pairs(Pairs::none(&self.params, &self.overlay)?);
+        }
         sight.source = batch.then(|| frozen.logits.clone());
         // Steps. The first objective is that of Δ as it was.
         let mut first = None;
@@ -99,7 +103,15 @@ impl Driver {
         };
         (now, logits) = self.put_out(now, logits, answering)?;
         let delta = now.delta().clone();
-        let finite = all_finite(&[&logits, after, &delta])?;
+        let norms = match now.pairs() {
+            Some(pairs) => Some(pairs.square_norms(&self.overlay)?),
+            None if self.overlay.is_empty() => None,
+            None => Some(self.overlay.square_norms(&delta)?),
+        };
+        let finite = match (now.pairs(), &norms) {
+            (Some(_), Some(norms)) => all_finite(&[&logits, after, norms])?,
+            _ => all_finite(&[&logits, after, &delta])?,
+        };
         let kept = first.as_ref().and_then(|f| f.3.clone());
         let fell = match &kept {
             _ if !checks => finite.clone(),
@@ -146,9 +158,7 @@ impl Driver {
             limit,
             due,
         ];
-        if !self.overlay.is_empty() {
-            parts.push(self.overlay.square_norms(&delta)?);
-        }
+        parts.extend(norms);
         // What filters said, where the window's rows are the answers.
         let verdicts = first.as_ref().and_then(|f| f.2.verdicts.as_ref());
         if let Some(verdicts) = verdicts.filter(|_| m.judges_answers()) {
@@ -201,6 +211,7 @@ impl Driver {
                     logits: &seen.logits,
                     score: seen.score.as_ref(),
                     view: None,
+                    masked: None,
                     teacher: None,
                     delta: &nowhere,
                 };
@@ -224,13 +235,17 @@ impl Driver {
         for guard in &self.method.guards {
             if let Guard::TrustRegion(radius) = guard {
                 let norm = delta.square()?.sum_keep(&[])?.sqrt()?;
-                let limit = norm.full_like(*radius)?;
-                let scale = norm.gt(&limit)?.select(&limit.div(&norm)?, &norm.ones_like()?)?;
-                delta = delta.mul(&scale)?;
+                delta = delta.mul(&within(&norm, *radius)?)?;
             }
         }
         Ok(delta)
     }
+}
+
+/// What brings something of this norm back to `radius`: at most 1.
+pub(super) fn within(norm: &Tensor, radius: f32) -> Result<Tensor, Error> {
+    let limit = norm.full_like(radius)?;
+    Ok(norm.gt(&limit)?.select(&limit.div(norm)?, &norm.ones_like()?)?)
 }
 
 /// Whether every element of every tensor is finite: a bool scalar.

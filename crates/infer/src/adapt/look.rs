@@ -1,11 +1,12 @@
 //! Looks at the rows of a window: forward passes under an overlay, and whose running statistics they use and move.
 
 use acclimate_tensor::Tensor;
+use acclimate_train::layer::Product;
 use acclimate_train::{Params, Pass, Statistics};
 
-use super::Moves;
 use super::driver::Driver;
 use super::state::Carried;
+use super::{Form, Moves};
 use crate::error::Error;
 use crate::sensor;
 
@@ -28,6 +29,8 @@ pub(super) struct Seen {
     pub features: Option<Tensor>,
     /// New running statistics.
     pub running: Vec<(String, Tensor)>,
+    /// Products with weights, where steps are kept as pairs.
+    pub products: Vec<Product>,
 }
 
 /// Which look at a window a forward pass is.
@@ -53,15 +56,22 @@ impl Driver {
         if score.is_some() {
             pass = pass.with_taps();
         }
+        if self.method.form != Form::Delta {
+            pass = pass.with_products();
+        }
         let logits = self.model.apply(params, rows, &mut pass)?;
         let score = score.map(|s| s.score(&pass.take_taps())).transpose()?;
         let features = pass.take_features().map(|(_, x)| x);
-        Ok(Seen { logits, score, features, running: pass.take_updates() })
+        let (running, products) = (pass.take_updates(), pass.take_products());
+        Ok(Seen { logits, score, features, running, products })
     }
 
     /// What the side head says.
     fn forward_side(&self, params: &Params, rows: &Tensor, statistics: Statistics) -> Result<Seen, Error> {
         let mut pass = Pass::infer().with_statistics(statistics).with_side_head();
+        if self.method.form != Form::Delta {
+            pass = pass.with_products();
+        }
         let logits = self.model.apply(params, rows, &mut pass)?;
         if !pass.had_side_head() {
             return Err(Error::Method {
@@ -70,7 +80,7 @@ impl Driver {
                 expected: "`train::nn::TwoHeads`, trained jointly with `turn_loss`".into(),
             });
         }
-        Ok(Seen { logits, score: None, features: None, running: Vec::new() })
+        Ok(Seen { logits, score: None, features: None, running: Vec::new(), products: pass.take_products() })
     }
 
     /// The forward pass under an overlay. Running statistics move at the first look at a window alone; later ones use them
@@ -98,7 +108,10 @@ impl Driver {
                 self.forward(&params, &rows, statistics)
             }
             _ => {
-                let params = self.overlay.applied(&params, delta)?;
+                let params = match state.pairs() {
+                    Some(pairs) => pairs.params.clone(),
+                    None => self.overlay.applied(&params, delta)?,
+                };
                 match how {
                     Look::SideHead => self.forward_side(&params, rows, statistics),
                     _ => self.forward(&params, rows, statistics),

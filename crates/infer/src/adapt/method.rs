@@ -4,7 +4,8 @@ use acclimate_train::Statistics;
 use acclimate_train::optim::Optimizer;
 
 use super::{
-    Anchor, Answer, Guard, Moves, Objective, Output, Prepare, Reset, Search, Settle, Teacher, Weighting, Window, guard,
+    Anchor, Answer, Form, Guard, Moves, Objective, Output, Prepare, Reset, Search, Settle, Teacher, Weighting, Window,
+    guard,
 };
 
 /// An adaptation method: a value made of parts. A method of one's own is a function like those of [`super::presets`]:
@@ -49,6 +50,7 @@ pub struct Adaptation {
     pub(crate) anchors: Vec<Anchor>,
     pub(crate) step: Option<Optimizer>,
     pub(crate) steps: usize,
+    pub(crate) form: Form,
     pub(crate) search: Option<Search>,
     pub(crate) sharpness: Option<f32>,
     pub(crate) settle: Vec<Settle>,
@@ -73,6 +75,7 @@ impl Adaptation {
             anchors: Vec::new(),
             step: None,
             steps: 0,
+            form: Form::Delta,
             search: None,
             sharpness: None,
             settle: Vec::new(),
@@ -132,6 +135,15 @@ impl Adaptation {
     #[must_use]
     pub fn step(mut self, optimizer: Optimizer, steps: usize) -> Self {
         (self.step, self.search, self.steps) = (Some(optimizer), None, steps);
+        self
+    }
+
+    /// As what the steps of an input are kept until it is answered. With [`Form::Pairs`] the answers are those of
+    /// [`Form::Delta`], but for rounding, and no input has a copy of large weights: see [`super::pairs`]. The session's
+    /// overlay names what moves and has no length.
+    #[must_use]
+    pub fn form(mut self, form: Form) -> Self {
+        self.form = form;
         self
     }
 
@@ -289,6 +301,7 @@ impl Adaptation {
         let extras = [
             ("weighting", (self.weighting != Weighting::Equal).then(|| serde_json::json!(self.weighting))),
             ("anchors", (!self.anchors.is_empty()).then(|| serde_json::json!(self.anchors))),
+            ("form", (self.form != Form::Delta).then(|| serde_json::json!(self.form))),
             ("search", self.search.map(|search| serde_json::json!(search))),
             ("sharpness", self.sharpness.map(|rho| serde_json::json!(rho))),
             ("settle", (!self.settle.is_empty()).then(|| serde_json::json!(self.settle))),

@@ -2,7 +2,7 @@
 //! One driver runs them all.
 //!
 //! Modules in reading order: [`method`] the value, its parts ([`moves`], [`objective`], [`guard`], [`weight`], [`anchor`],
-//! [`teacher`], [`search`], [`reset`], [`window`], [`answer`], [`memory`],
+//! [`teacher`], [`search`], [`pairs`], [`reset`], [`window`], [`answer`], [`memory`],
 //! [`mod@lame`], [`prototypes`]), [`state`] everything that changes,
 //! [`presets`] of known methods, [`recommend`] which of them fits (by what is `measured`, and `rules`), `driver` the one
 //! graph that steps, with `sight` what it shows to a step, `look` the forward
@@ -22,6 +22,7 @@ pub mod memory;
 pub mod method;
 pub mod moves;
 pub mod objective;
+pub mod pairs;
 pub mod presets;
 pub mod prototypes;
 pub mod recommend;
@@ -44,6 +45,7 @@ pub use memory::{Memory, Policy};
 pub use method::Adaptation;
 pub use moves::Moves;
 pub use objective::Objective;
+pub use pairs::Form;
 pub use presets::*;
 pub use prototypes::Prototypes;
 pub use recommend::{Order, Recommendation, Situation};

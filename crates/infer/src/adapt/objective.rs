@@ -2,7 +2,7 @@
 
 use acclimate_tensor::Tensor;
 use acclimate_train::loss;
-use acclimate_train::nn::turn_loss;
+use acclimate_train::nn::{Masked, Masks, mask_loss, turn_loss};
 use serde::Serialize;
 
 use super::guard::Chosen;
@@ -40,6 +40,9 @@ pub enum Objective {
     /// Cross-entropy of the side head's guess by how many quarter turns each row was turned (Sun et al. 2020). The model must
     /// have one: [`acclimate_train::nn::TwoHeads`].
     QuarterTurns,
+    /// Mean squared error of the side head's painting of patches that are hidden from it, over masks of each row (Gandelsman et
+    /// al. 2022). The model must have a side head that paints: [`acclimate_train::nn::TwoHeads`].
+    MaskedPatches(Masks),
     /// How unusual the layer statistics are under the source's, plus `entropy` times the entropy, plus `prior` times ‖Δ‖².
     FeatureLikelihood {
         /// Weight of the prediction's entropy.
@@ -56,6 +59,8 @@ pub(super) struct Evidence<'a> {
     pub score: Option<&'a Tensor>,
     /// Logits of one more view of each row, or of the side head for all turns.
     pub view: Option<&'a Tensor>,
+    /// The masked rows that the view is of.
+    pub masked: Option<&'a Masked>,
     /// The teacher's logits.
     pub teacher: Option<&'a Tensor>,
     /// The overlay.
@@ -71,6 +76,7 @@ impl Objective {
                 | Objective::MarginalEntropy
                 | Objective::InformationMaximization
                 | Objective::QuarterTurns
+                | Objective::MaskedPatches(_)
                 | Objective::FeatureLikelihood { .. }
         )
     }
@@ -125,6 +131,11 @@ impl Objective {
             Objective::MarginalEntropy => loss::marginal_entropy(seen.logits)?,
             Objective::InformationMaximization => loss::information_maximization(seen.logits)?,
             Objective::QuarterTurns => turn_loss(seen.view.ok_or(Error::Empty { what: "the side head's answers" })?)?,
+            Objective::MaskedPatches(_) => {
+                let none = Error::Empty { what: "the side head's paintings" };
+                let (Some(painting), Some(masked)) = (seen.view, seen.masked) else { return Err(none) };
+                mask_loss(painting, masked)?
+            }
             Objective::FeatureLikelihood { prior, .. } => {
                 let distance = seen.delta.square()?.sum(&[])?.mul_scalar(*prior)?;
                 loss::mean(&self.scores(seen)?)?.add(&distance)?

@@ -4,6 +4,8 @@ use acclimate_kernels::random::Key;
 use acclimate_tensor::Tensor;
 use acclimate_tensor::transform::vmap::vmap_with;
 
+use acclimate_train::nn::Masked;
+
 use super::driver::Driver;
 use super::look::{Look, TEACHER_BUFFER, keep_running};
 use super::state::Carried;
@@ -20,6 +22,8 @@ pub(super) struct Sight {
     pub image: [usize; 3],
     /// One more view of each row.
     pub viewed: Option<Tensor>,
+    /// The rows with patches hidden.
+    pub masked: Option<Masked>,
     /// The rows with patches shuffled.
     pub shuffled: Option<Tensor>,
     /// The teacher's answers for the rows.
@@ -61,12 +65,16 @@ impl Driver {
             Objective::QuarterTurns => Some(acclimate_train::nn::quarter_turns(&rows)?),
             _ => None,
         };
+        let masked = match &m.objective {
+            Objective::MaskedPatches(masks) => Some(masks.of(&rows, &Draw::Mask.key(key)?)?),
+            _ => None,
+        };
         let shuffled = match m.patches() {
             Some(patches) => Some(guard::shuffled(&rows, &Draw::Shuffle.key(key)?, patches)?),
             None => None,
         };
         let (key, image) = (key.clone(), [c, h, w]);
-        Ok(Sight { rows, key, image, viewed, shuffled, teacher: None, answer: None, source: None, bank: None })
+        Ok(Sight { rows, key, image, viewed, masked, shuffled, teacher: None, answer: None, source: None, bank: None })
     }
 
     /// The batch is answered and enters the bank; the rows are views of what the bank then holds.

@@ -4,6 +4,7 @@
 use acclimate_tensor::{Device, Result as TensorResult, Tensor, Tree};
 use acclimate_train::optim::{State, or_old};
 
+use super::pairs::Pairs;
 use crate::error::Error;
 
 const DELTA: &str = "delta";
@@ -16,12 +17,14 @@ pub struct Carried {
     delta: Tensor,
     optimizer: State,
     memory: State,
+    /// Steps that are kept as pairs. They end with their input, so they are no part of what is carried on or stored.
+    pairs: Option<Pairs>,
 }
 
 impl Carried {
     /// An overlay, the optimizer's state and nothing remembered.
     pub(crate) fn new(delta: Tensor, optimizer: State) -> Self {
-        Carried { delta, optimizer, memory: State::new() }
+        Carried { delta, optimizer, memory: State::new(), pairs: None }
     }
 
     /// The overlay Δ = θ − θ₀, flat.
@@ -76,6 +79,7 @@ impl Carried {
             delta: self.delta.to_device(device)?,
             optimizer: self.optimizer.to_device(device)?,
             memory: self.memory.to_device(device)?,
+            pairs: None,
         })
     }
 
@@ -91,7 +95,17 @@ impl Carried {
 
     /// With another overlay and optimizer state.
     pub(crate) fn stepped(&self, delta: Tensor, optimizer: State) -> Self {
-        Carried { delta, optimizer, memory: self.memory.clone() }
+        Carried { delta, optimizer, memory: self.memory.clone(), pairs: self.pairs.clone() }
+    }
+
+    /// The steps kept as pairs, if they are.
+    pub(super) fn pairs(&self) -> Option<&Pairs> {
+        self.pairs.as_ref()
+    }
+
+    /// With other steps kept as pairs.
+    pub(super) fn with_pairs(self, pairs: Pairs) -> Self {
+        Carried { pairs: Some(pairs), ..self }
     }
 
     /// With one more thing remembered, or another value of it. The order of names stays.
@@ -111,6 +125,7 @@ impl Carried {
             delta: or_old(keep, &self.delta, &old.delta)?,
             optimizer: self.optimizer.clone().held_back(keep, &old.optimizer)?,
             memory: self.memory.clone().held_back(keep, &old.memory)?,
+            pairs: None,
         })
     }
 
@@ -133,6 +148,7 @@ impl Tree for Carried {
             delta: Tensor::put_together(&(), leaves)?,
             optimizer: State::put_together(optimizer, leaves)?,
             memory: State::put_together(memory, leaves)?,
+            pairs: None,
         })
     }
 }

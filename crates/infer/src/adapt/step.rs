@@ -4,7 +4,7 @@
 use acclimate_kernels::random::Key;
 use acclimate_tensor::{Tensor, grad};
 
-use super::driver::Driver;
+use super::driver::{Driver, within};
 use super::guard::{self, Chosen, Judged};
 use super::inner::take_step;
 use super::look::{Look, Seen};
@@ -23,6 +23,7 @@ pub(super) enum Draw {
     Settle = 4,
     Bank = 5,
     Search = 6,
+    Mask = 7,
 }
 
 impl Draw {
@@ -70,8 +71,11 @@ impl Driver {
         let view = self.view(before, before.delta(), sight)?;
         let evidence = self.evidence(&seen, view.as_ref(), sight, before.delta());
         let objective = self.penalized(&evidence, &chosen)?;
-        let mut gradient = grad(&objective, before.delta().clone())?;
         let (mut kept, mut mean) = (chosen.count()?, None);
+        if before.pairs().is_some() {
+            return self.step_by_pairs(number, before, (seen, view), chosen, objective);
+        }
+        let mut gradient = grad(&objective, before.delta().clone())?;
         if let Some(radius) = m.sharpness {
             let length = gradient.square()?.sum_keep(&[0])?.sqrt()?.add_scalar(1e-12)?;
             let there = before.delta().add(&gradient.div(&length)?.mul_scalar(radius)?)?.detach()?;
@@ -124,6 +128,35 @@ impl Driver {
         Ok(Stepped { objective, seen, chosen, state: after, kept, resets })
     }
 
+    /// The step of plain gradient descent, as pairs.
+    fn step_by_pairs(
+        &self,
+        number: usize,
+        before: &Carried,
+        (seen, view): (Seen, Option<Seen>),
+        chosen: Chosen,
+        objective: Tensor,
+    ) -> Result<Stepped, Error> {
+        let m = &self.method;
+        let (Some(pairs), Some(optimizer)) = (before.pairs().cloned(), m.step.as_ref()) else {
+            return Err(Error::Empty { what: "the optimizer of this method" });
+        };
+        // A side head's objective looks at nothing else.
+        let side = matches!(m.objective, Objective::QuarterTurns | Objective::MaskedPatches(_));
+        let mut products = if side { Vec::new() } else { seen.products.clone() };
+        products.extend(view.into_iter().flat_map(|view| view.products));
+        let how = (optimizer.rate(number as u64), m.form);
+        let mut after = pairs.step(&self.params, &self.overlay, &products, &objective, how)?;
+        for guard in &m.guards {
+            if let Guard::TrustRegion(radius) = guard {
+                let norm = after.square_norms(&self.overlay)?.sum_keep(&[])?.sqrt()?;
+                after = after.scaled(&within(&norm, *radius)?, &self.params, &self.overlay)?;
+            }
+        }
+        let state = chosen.state.clone().with_pairs(after);
+        Ok(Stepped { objective, seen, chosen, state, kept: None, resets: Resets::default() })
+    }
+
     /// The initial state where a reset fell due.
     fn reset_where(&self, resets: &Resets, sight: &Sight, after: Carried) -> Result<Carried, Error> {
         let flags: Vec<&Tensor> = resets.low.iter().map(|[low, ..]| low).chain(&resets.due).collect();
@@ -154,13 +187,17 @@ impl Driver {
         Ok(chosen)
     }
 
-    /// Logits of one more view of each row, where the objective compares with it.
-    pub(super) fn view(&self, state: &Carried, delta: &Tensor, sight: &Sight) -> Result<Option<Tensor>, Error> {
+    /// The look at one more view of each row, where the objective compares with it.
+    pub(super) fn view(&self, state: &Carried, delta: &Tensor, sight: &Sight) -> Result<Option<Seen>, Error> {
         match (&self.method.objective, &sight.viewed) {
             (Objective::LikelihoodRatio(Some(_)), Some(rows)) => {
-                Ok(Some(self.look(state, delta, rows, Look::Again)?.logits))
+                Ok(Some(self.look(state, delta, rows, Look::Again)?))
             }
-            (Objective::QuarterTurns, Some(rows)) => Ok(Some(self.look(state, delta, rows, Look::SideHead)?.logits)),
+            (Objective::QuarterTurns, Some(rows)) => Ok(Some(self.look(state, delta, rows, Look::SideHead)?)),
+            (Objective::MaskedPatches(_), _) => match &sight.masked {
+                Some(masked) => Ok(Some(self.look(state, delta, &masked.rows, Look::SideHead)?)),
+                None => Ok(None),
+            },
             _ => Ok(None),
         }
     }
@@ -168,11 +205,13 @@ impl Driver {
     pub(super) fn evidence<'a>(
         &self,
         seen: &'a Seen,
-        view: Option<&'a Tensor>,
+        view: Option<&'a Seen>,
         sight: &'a Sight,
         delta: &'a Tensor,
     ) -> Evidence<'a> {
-        Evidence { logits: &seen.logits, score: seen.score.as_ref(), view, teacher: sight.teacher.as_ref(), delta }
+        let view = view.map(|view| &view.logits);
+        let (masked, teacher) = (sight.masked.as_ref(), sight.teacher.as_ref());
+        Evidence { logits: &seen.logits, score: seen.score.as_ref(), view, masked, teacher, delta }
     }
 
     /// Objective and anchors: a scalar.

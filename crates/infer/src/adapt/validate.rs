@@ -2,7 +2,9 @@
 
 use acclimate_train::Statistics;
 
-use super::{Adaptation, Anchor, Answer, Guard, Moves, Objective, Output, Prepare, Reset, Settle, Weighting, Window};
+use super::{
+    Adaptation, Anchor, Answer, Form, Guard, Moves, Objective, Output, Prepare, Reset, Settle, Weighting, Window,
+};
 use crate::error::Error;
 
 impl Adaptation {
@@ -35,6 +37,7 @@ impl Adaptation {
             return wrong("a mean over views without views", "Window::Views");
         }
         self.validate_batch_parts()?;
+        self.validate_form()?;
         self.validate_numbers()
     }
 
@@ -71,7 +74,10 @@ impl Adaptation {
             || !self.settle.is_empty()
             || self.teacher.is_some()
             || matches!(self.window, Window::Memory(..))
-            || matches!(self.objective, Objective::LikelihoodRatio(Some(_)) | Objective::QuarterTurns);
+            || matches!(
+                self.objective,
+                Objective::LikelihoodRatio(Some(_)) | Objective::QuarterTurns | Objective::MaskedPatches(_)
+            );
         if self.search.is_some() && (needs_gradients || self.is_per_input()) {
             return wrong(
                 "a search together with row filters, a teacher, a memory or a single input",
@@ -96,12 +102,40 @@ impl Adaptation {
         Ok(())
     }
 
+    /// Pairs say what plain gradient descent did to one input, and nothing else.
+    fn validate_form(&self) -> Result<(), Error> {
+        if self.form == Form::Delta {
+            return Ok(());
+        }
+        let plain = self.step.as_ref().is_some_and(acclimate_train::optim::Optimizer::is_linear)
+            && self.sharpness.is_none()
+            && self.settle.is_empty()
+            && self.anchors.is_empty()
+            && self.filters().next().is_none();
+        let parameters = !matches!(self.moves, Moves::Nothing | Moves::Sensor | Moves::LowRank { .. });
+        let on_logits = !matches!(self.objective, Objective::FeatureLikelihood { .. });
+        if plain && parameters && on_logits && self.is_per_input() {
+            return Ok(());
+        }
+        Err(Error::Method {
+            method: self.name().to_owned(),
+            what: "steps kept as pairs that are not plain gradient descent of single inputs on parameters".into(),
+            expected:
+                "`optim::sgd(rate)` without momentum, decay or links, a per-input window, parameters that move, and \
+                       no anchor, settling, sharpness or row filter; or Form::Delta"
+                    .into(),
+        })
+    }
+
     fn validate_numbers(&self) -> Result<(), Error> {
         let wrong = |what: String, expected: &str| {
             Err(Error::Method { method: self.name().to_owned(), what, expected: expected.into() })
         };
         let at_least_zero = |x: f32| x.is_finite() && x >= 0.0;
         let share = |x: f32| (0.0..=1.0).contains(&x);
+        if let Objective::MaskedPatches(masks) = &self.objective {
+            masks.check()?;
+        }
         for guard in &self.guards {
             let fine = match guard {
                 Guard::Unusual(x) | Guard::TrustRegion(x) | Guard::Sure(x) | Guard::Recover(x) => at_least_zero(*x),

@@ -62,7 +62,8 @@ pub struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// Rows of each part, frozen first, then of the whole stream (if it has several parts).
+    /// Rows of each shift, frozen first; where a shift comes more than once, of each round; of the whole stream, if it
+    /// has several parts.
     ///
     /// # Errors
     /// [`Error::Size`] if the runs are of different inputs.
@@ -72,20 +73,35 @@ impl Compared<'_> {
         if let Some(other) = every.into_iter().find(|run| run.parts.len() != n_parts) {
             return Err(Error::size(format!("parts of the run of {}", other.method), n_parts, other.parts.len()));
         }
+        let mut shifts: Vec<((&str, u8), Vec<usize>)> = Vec::new();
+        let mut rounds: Vec<Vec<usize>> = Vec::new();
+        for (i, part) in self.frozen.parts.iter().enumerate() {
+            let shift = (part.name.as_str(), part.severity);
+            let at = shifts.iter().position(|(known, _)| *known == shift).unwrap_or(shifts.len());
+            if at == shifts.len() {
+                shifts.push((shift, Vec::new()));
+            }
+            let visits = &mut shifts[at].1;
+            visits.push(i);
+            rounds.resize(rounds.len().max(visits.len()), Vec::new());
+            rounds[visits.len() - 1].push(i);
+        }
         let mut rows = Vec::new();
-        for i in 0..n_parts {
-            rows.extend(
-                self.group(&self.frozen.parts[i].name, self.frozen.parts[i].severity, &|run| pooled(run, Some(i)))?,
-            );
+        for ((name, severity), parts) in &shifts {
+            rows.extend(self.group(name, *severity, parts)?);
+        }
+        for (round, parts) in rounds.iter().enumerate().filter(|_| rounds.len() > 1) {
+            rows.extend(self.group(&format!("round {}", round + 1), 0, parts)?);
         }
         if n_parts > 1 {
-            rows.extend(self.group("all", 0, &|run| pooled(run, None))?);
+            rows.extend(self.group("all", 0, &(0..n_parts).collect::<Vec<_>>())?);
         }
         Ok(rows)
     }
 
-    /// The rows of one part, or of all.
-    fn group(&self, shift: &str, severity: u8, of: &dyn Fn(&Run) -> Pooled) -> Result<Vec<Row>, Error> {
+    /// The rows of some parts together.
+    fn group(&self, shift: &str, severity: u8, parts: &[usize]) -> Result<Vec<Row>, Error> {
+        let of = |run: &Run| pooled(run, parts);
         let frozen = of(self.frozen);
         let all: Vec<Pooled> = self.methods.iter().map(|(run, _)| of(run)).collect();
         let row = |run: &Run, here: &Pooled, vote: Option<&Run>, others: &[&[bool]]| -> Result<Row, Error> {
@@ -122,7 +138,7 @@ impl Compared<'_> {
     }
 }
 
-/// One part of a run, or all parts together.
+/// Some parts of a run together.
 struct Pooled {
     /// Scores with the number of inputs they are of. Over several parts, calibration is the mean over the parts: pooled
     /// inputs of an overconfident and an underconfident part would cancel.
@@ -141,19 +157,16 @@ impl Pooled {
     }
 }
 
-fn pooled(run: &Run, part: Option<usize>) -> Pooled {
-    let parts: Vec<_> = run.parts.iter().enumerate().filter(|(i, _)| part.is_none_or(|part| part == *i)).collect();
-    let each = || parts.iter().map(|(_, part)| part);
+fn pooled(run: &Run, parts: &[usize]) -> Pooled {
+    let each = || parts.iter().map(|&i| &run.parts[i]);
+    let n: usize = each().map(|part| part.right.len()).sum();
     Pooled {
         scores: each().map(|part| (part.right.len(), part.scores)).collect(),
         right: each().flat_map(|part| part.right.iter().copied()).collect(),
         acted: each().flat_map(|part| part.acted.iter().copied()).collect(),
         rolled_back: each().map(|part| part.rolled_back).sum(),
         late: each().map(|part| part.late).sum(),
-        ms_per_input: match part {
-            Some(i) => run.parts[i].ms_per_input,
-            None => run.ms_per_input,
-        },
+        ms_per_input: each().map(|part| part.ms_per_input * part.right.len() as f64).sum::<f64>() / n.max(1) as f64,
     }
 }
 

@@ -8,7 +8,7 @@ use acclimate_tensor::{Compiled, Tensor, compile};
 use acclimate_train::{Layer, Params};
 
 use crate::adapt::driver::Driver;
-use crate::adapt::{Adaptation, Carried, Window};
+use crate::adapt::{Adaptation, Carried, Form, Window};
 use crate::budget::{Work, ladder};
 use crate::error::Error;
 use crate::source::SourceStatistics;
@@ -56,6 +56,7 @@ impl Ladder {
     ) -> Result<Self, Error> {
         let rung = |(name, method): (String, Adaptation)| {
             let overlay = method.moves.overlay(params, method.name())?;
+            let overlay = if method.form == Form::Delta { overlay } else { overlay.without_delta() };
             let base_norms = overlay.base_norms(params)?;
             let (model, params, source) = (model.clone(), params.clone(), source.clone());
             let driver = Arc::new(Driver { model, params, method, overlay, source });

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use acclimate_infer::adapt::{calibrate, frozen, memo_affine, statistics, stretch, tent, vote};
+use acclimate_infer::adapt::{Form, calibrate, frozen, memo, memo_affine, statistics, stretch, tent, vote};
 use acclimate_infer::receipt::{Action, Inputs, Outcome, replay, verify};
 use acclimate_infer::{Adaptation, Answered, Error, Guard, Moves, Objective, Reset, Session, SourceStatistics, Window};
 use acclimate_tensor::Device;
@@ -85,8 +85,8 @@ pub fn bits(answers: &[Answered]) -> Vec<Vec<u32>> {
 }
 
 /// Inputs that are unusual enough for every gate.
-pub fn per_input() -> [Adaptation; 3] {
-    [memo_affine(4, 5e-3), calibrate(0.0), vote(4)]
+pub fn per_input() -> [Adaptation; 4] {
+    [memo_affine(4, 5e-3), memo(2, 5e-3).form(Form::AllPairs), calibrate(0.0), vote(4)]
 }
 
 pub fn an_answer_is_the_same_bits_in_any_slot(device: &Device) -> Test {
@@ -211,7 +211,7 @@ pub fn tent_lowers_the_entropy_of_its_batch(device: &Device) -> Test {
 pub fn replay_holds_and_finds_what_was_altered(device: &Device) -> Test {
     let dir = tempfile::tempdir()?;
     let b = Bench::new(device)?;
-    for method in [memo_affine(4, 5e-3), calibrate(0.0), tent(1e-3), statistics()] {
+    for method in [memo_affine(4, 5e-3), memo(2, 5e-3).form(Form::AllPairs), calibrate(0.0), tent(1e-3), statistics()] {
         let name = method.name().to_owned();
         let log = dir.path().join(format!("{name}.jsonl"));
         let mut session = b.session(method.clone(), 4)?.receipts_to(&log)?.keep_inputs()?;

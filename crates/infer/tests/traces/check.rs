@@ -1,9 +1,10 @@
 //! Every method's first steps against its trace.
 
+use acclimate_infer::adapt::Form;
 use acclimate_infer::adapt::{
     Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, come, cotta, deyo, eata, ema_bn, eta,
-    eta_come, forward_only, frozen, lame, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl, sar,
-    shot_im, statistics, t3a, tent, ttt,
+    eta_come, forward_only, frozen, lame, memo, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl,
+    sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
@@ -11,6 +12,7 @@ use acclimate_infer::{
     Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Weighting, Window,
 };
 use acclimate_tensor::Device;
+use acclimate_train::nn::Masks;
 use acclimate_train::{Statistics, optim};
 
 use super::traces::{DIMS, Trace, assert_close, logits, moved};
@@ -223,6 +225,70 @@ pub fn ttt_trace(device: &Device) {
     assert!(error.contains("side head"), "{error}");
 }
 
+/// MEMO on all parameters, by Δ and by pairs: answers, losses, and how far each parameter moved.
+pub fn memo_trace(device: &Device) {
+    let t = Trace::read("memo");
+    let views = Views { count: 4, mirror: true, gain: 0.0, offset: 0.0 };
+    for form in [Form::Delta, Form::Pairs, Form::AllPairs] {
+        let method = memo(4, 5e-3).window(Window::Views(views)).without_guards().form(form);
+        let mut session = t.session(device, method).slots(3);
+        let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+        let what = |w: &str| format!("memo {form:?}: {w}");
+        assert_close(&what("logits"), &logits(&answers), &t.get("logits").values, 1);
+        let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
+        let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
+        assert_close(&what("loss"), &of(|l| l.before), &t.get("loss").values, 0);
+        assert_close(&what("loss after"), &of(|l| l.after), &t.get("loss_after").values, 1);
+        for (i, answer) in answers.iter().enumerate() {
+            for moved in &answer.receipt.facts.moved.top {
+                let gradient = t.row(&format!("grad.{}", moved.path), i);
+                let length = 5e-3 * gradient.iter().map(|g| g * g).sum::<f32>().sqrt();
+                assert_close(&what(&moved.path), &[moved.norm], &[length], 8);
+            }
+        }
+    }
+}
+
+/// Ten steps on a trunk and a side head, whose pairs add up.
+pub fn ttt_by_pairs_trace(device: &Device) {
+    let t = Trace::read("ttt");
+    let (model, params) = t.two_heads(device);
+    let method = ttt(&["conv1", "bn1", "side"], 1, 0.1, 10).form(Form::AllPairs);
+    let answers = Session::new(model, params, method).unwrap().slots(4).answer(&t.get("x").values, DIMS).unwrap();
+    assert_close("ttt by pairs: logits", &logits(&answers), &t.get("logits").values, 10);
+}
+
+/// Test-time training by masked patches: five steps with momentum on a trunk and a head that paints.
+pub fn ttt_mae_trace(device: &Device) {
+    let t = Trace::read("ttt_mae");
+    let (model, params) = t.painting(device);
+    let method = ttt_mae(&["conv1", "bn1", "side"], Masks::new(4, 2), 0.05, 5);
+    let mut session = Session::new(model, params, method).unwrap().slots(4);
+    let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+    assert_close("ttt-mae: logits", &logits(&answers), &t.get("logits").values, 5);
+    let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
+    let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
+    assert_close("ttt-mae: loss", &of(|l| l.before), &t.get("loss").values, 0);
+    assert_close("ttt-mae: loss after", &of(|l| l.after), &t.get("loss_after").values, 5);
+    // Patches that do not fill the image are refused, and so is a network that does not paint.
+    let (model, params) = t.painting(device);
+    let error = |masks: Masks| {
+        let method = ttt_mae(&["conv1", "bn1", "side"], masks, 0.05, 1);
+        Session::new(model.clone(), params.clone(), method)
+            .and_then(|mut session| session.answer(&t.get("x").values, DIMS))
+            .unwrap_err()
+            .to_string()
+    };
+    assert!(error(Masks::new(4, 3)).contains("multiples of the patch"), "{}", error(Masks::new(4, 3)));
+    assert!(error(Masks::new(0, 2)).contains("at least one mask"));
+    assert!(error(Masks { share: 1.0, ..Masks::new(4, 2) }).contains("between 0 and 1"));
+    let turns = Trace::read("ttt");
+    let (model, params) = turns.two_heads(device);
+    let method = ttt_mae(&["conv1", "bn1", "side"], Masks::new(4, 2), 0.05, 1);
+    let error = Session::new(model, params, method).unwrap().answer(&t.get("x").values, DIMS).unwrap_err().to_string();
+    assert!(error.contains("mask_loss"), "{error}");
+}
+
 fn t_without_side_head(device: &Device) -> String {
     let t = Trace::read("tent");
     let x = &t.get("x").values[..64];
@@ -239,6 +305,9 @@ pub fn all(device: &Device) {
         steps_of(device, name, method);
     }
     ttt_trace(device);
+    memo_trace(device);
+    ttt_by_pairs_trace(device);
+    ttt_mae_trace(device);
     eata_trace(device);
     sar_recover_trace(device);
 }

@@ -90,6 +90,21 @@ impl Trace {
         self.with_values(device, Arc::new(TwoHeads::new(trunk, main, side)))
     }
 
+    /// The same with a side head that paints the image.
+    pub fn painting(&self, device: &Device) -> (Arc<dyn Layer>, Params) {
+        let trunk = Sequential::new()
+            .then(Conv2d::new("conv1", 1, 4, 3).same().without_bias())
+            .then(BatchNorm::new("bn1", 4))
+            .then(Activation::Relu);
+        let main = Sequential::new()
+            .then(Conv2d::new("conv2", 4, 8, 3).same().strided(2).without_bias())
+            .then(BatchNorm::new("bn2", 8))
+            .then(Activation::Relu)
+            .then(GlobalAvgPool2d)
+            .then(Linear::new("linear", 8, 3));
+        self.with_values(device, Arc::new(TwoHeads::new(trunk, main, Conv2d::new("side", 4, 1, 3).same())))
+    }
+
     fn with_values(&self, device: &Device, model: Arc<dyn Layer>) -> (Arc<dyn Layer>, Params) {
         let of = self.arrays.iter().filter_map(|(name, a)| Some((name.strip_prefix("net.")?, a)));
         let named = of.map(|(name, a)| (name.to_owned(), a.dims.clone(), a.values.clone())).collect();

@@ -9,8 +9,10 @@ pub mod cifar;
 mod error;
 pub mod gtsrb;
 pub mod idx;
+pub mod imagenet;
 mod images;
 mod open;
+pub(crate) mod picture;
 pub mod rng;
 mod table;
 

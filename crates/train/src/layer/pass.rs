@@ -1,5 +1,6 @@
 //! A pass through a model: how its layers should behave, and what they leave beside the output.
 
+use acclimate_kernels::Conv2d;
 use acclimate_kernels::random::Key;
 use acclimate_tensor::Tensor;
 
@@ -35,6 +36,19 @@ enum Mode {
     Train(Key),
 }
 
+/// A product with a weight: y = W·x of a linear layer, or W ∗ x of a convolution, before any bias.
+#[derive(Clone, Debug)]
+pub struct Product {
+    /// Path of the weight.
+    pub path: String,
+    /// What was multiplied: [.., inputs], or [n, c, h, w].
+    pub x: Tensor,
+    /// What came out.
+    pub y: Tensor,
+    /// How the kernel slid, if it is a convolution.
+    pub sliding: Option<Conv2d>,
+}
+
 /// How layers should behave in one forward pass, and what they record in it.
 ///
 /// Answering records no new running statistics, except with [`Statistics::Ema`] and
@@ -47,6 +61,7 @@ pub struct Pass {
     statistics: Statistics,
     updates: Vec<(String, Tensor)>,
     taps: Option<Vec<(String, Tensor)>>,
+    products: Option<Vec<Product>>,
     features: Option<(String, Tensor)>,
     /// Whether the side head is asked for, and whether there was one.
     side: Option<bool>,
@@ -62,6 +77,7 @@ impl Pass {
             statistics: Statistics::Source,
             updates: Vec::new(),
             taps: None,
+            products: None,
             features: None,
             side: None,
             n_draws: 0,
@@ -90,6 +106,12 @@ impl Pass {
     pub fn with_taps(self) -> Self {
         Pass { taps: Some(Vec::new()), ..self }
     }
+
+    /// Records every product with a weight of a linear layer or a convolution.
+    #[must_use]
+    pub fn with_products(self) -> Self {
+        Pass { products: Some(Vec::new()), ..self }
+    }
 }
 
 /// What was recorded.
@@ -102,6 +124,11 @@ impl Pass {
     /// Inputs of the normalization layers by the layer's path, in the order of the pass; empty without taps.
     pub fn take_taps(&mut self) -> Vec<(String, Tensor)> {
         self.taps.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Products with weights in the order of the pass; empty unless asked for.
+    pub fn take_products(&mut self) -> Vec<Product> {
+        self.products.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Whether the pass went through a side head: if not, the output is that of the task.
@@ -156,6 +183,13 @@ impl Pass {
     pub fn tap(&mut self, path: &str, x: &Tensor) {
         if let Some(taps) = &mut self.taps {
             taps.push((path.to_owned(), x.clone()));
+        }
+    }
+
+    /// Records a product with a weight, if they are asked for.
+    pub fn product(&mut self, path: &str, x: &Tensor, y: &Tensor, sliding: Option<Conv2d>) {
+        if let Some(products) = &mut self.products {
+            products.push(Product { path: path.to_owned(), x: x.clone(), y: y.clone(), sliding });
         }
     }
 }

@@ -86,9 +86,10 @@ impl Layer for Conv2d {
         Ok(())
     }
 
-    fn apply(&self, params: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
+    fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let path = join(&self.path, "weight");
         let mut y = x.conv2d(&params.get(&path)?, &self.sliding).in_layer(&self.path)?;
+        pass.product(&path, x, &y, Some(self.sliding));
         if let Some((down, up)) = params.low_rank(&path) {
             y = y.add(&self.low_rank(x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
         }

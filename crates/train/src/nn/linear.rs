@@ -43,6 +43,7 @@ impl Layer for Linear {
         pass.feature(&self.path, x);
         let path = join(&self.path, "weight");
         let mut y = x.matmul_nt(&params.get(&path)?).in_layer(&self.path)?;
+        pass.product(&path, x, &y, None);
         if let Some((down, up)) = params.low_rank(&path) {
             let more = x.matmul_nt(&down).and_then(|x| x.matmul_nt(&up)).in_layer(&self.path)?;
             y = y.add(&more).in_layer(&self.path)?;

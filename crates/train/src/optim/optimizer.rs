@@ -167,6 +167,11 @@ impl Optimizer {
         self.links.iter().try_for_each(Link::check)
     }
 
+    /// Whether a step adds −rate · gradient and nothing else: gradient descent without momentum, decay and links.
+    pub fn is_linear(&self) -> bool {
+        self.links.is_empty() && self.rule.is_linear()
+    }
+
     /// The schedule of rates.
     pub fn rates(&self) -> &Schedule {
         &self.schedule

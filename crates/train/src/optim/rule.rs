@@ -26,6 +26,12 @@ pub trait StepRule: Debug + Send + Sync {
     /// padding of an arena) the parameters stay zero.
     fn step(&self, theta: &Tensor, grads: &Tensor, state: State, cx: &StepCx) -> Result<(Tensor, State)>;
 
+    /// Whether a step adds −rate · gradient and nothing else, and remembers nothing: then the step along a sum of
+    /// gradients is the sum of their steps.
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     /// The same rule with a setting changed; `None` if it has no such setting.
     fn with(&self, setting: Setting) -> Option<Arc<dyn StepRule>> {
         let _ = setting;
@@ -73,6 +79,11 @@ trait Settings: Rule {
     /// Changes one; whether there is such a one.
     fn set(&mut self, setting: Setting) -> bool;
 
+    /// Whether it adds −rate · gradient and nothing else.
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     /// What is added to the denominator, if the rule divides. It must be above 0: an element whose gradient has always
     /// been zero, and that is all padding, would be 0/0.
     fn eps(&self) -> Option<f64> {
@@ -83,6 +94,10 @@ trait Settings: Rule {
 impl<R: Settings> StepRule for R {
     fn name(&self) -> &'static str {
         R::NAME
+    }
+
+    fn is_linear(&self) -> bool {
+        Settings::is_linear(self)
     }
 
     fn check(&self) -> Result<()> {
@@ -114,6 +129,10 @@ impl<R: Settings> StepRule for R {
 }
 
 impl Settings for SgdConfig {
+    fn is_linear(&self) -> bool {
+        self.momentum == 0.0 && self.weight_decay == 0.0
+    }
+
     fn set(&mut self, setting: Setting) -> bool {
         match setting {
             Setting::Momentum(x) => self.momentum = x,

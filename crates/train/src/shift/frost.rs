@@ -4,10 +4,9 @@ use std::path::Path;
 
 use super::Size;
 use super::fog::plasma;
-use super::picture;
 use super::tone::LUMA;
 use crate::data::rng::{Philox, Stream};
-use crate::data::{DataError, Images};
+use crate::data::{DataError, Images, picture};
 
 /// The five pictures that the published generator draws from (it has a sixth and never takes it).
 const PICTURES: [&str; 5] = ["frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"];

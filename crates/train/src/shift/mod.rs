@@ -16,7 +16,6 @@ mod motion;
 mod name;
 mod noise;
 mod optics;
-mod picture;
 mod plane;
 mod spatter;
 mod stretch;

@@ -10,5 +10,5 @@ pub use entropy::{asr, come, deyo, eata, eta, eta_come, pseudo_label, rdumb, roi
 pub use gradient_free::{
     alpha_bn, ema_bn, forward_only, lame, prior_bn, prior_corrected, statistics, t3a, temperature,
 };
-pub use single::{calibrate, frozen, memo, memo_affine, memo_low_rank, stretch, ttt, vote};
+pub use single::{calibrate, frozen, memo, memo_affine, memo_low_rank, stretch, ttt, ttt_mae, vote};
 pub use teacher::{cotta, note, rotta};

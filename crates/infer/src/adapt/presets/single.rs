@@ -1,6 +1,7 @@
 //! Methods of one input at a time, and the baselines that move nothing.
 
 use acclimate_train::Statistics;
+use acclimate_train::nn::Masks;
 use acclimate_train::optim;
 
 use crate::adapt::{Adaptation, Answer, Guard, Moves, Objective, Prepare, Window};
@@ -57,6 +58,17 @@ pub fn ttt(shared: &[&str], views: usize, rate: f64, steps: usize) -> Adaptation
         .moves(Moves::Under(shared.iter().map(|&path| path.to_owned()).collect()))
         .step(optim::sgd(rate), steps)
         .window(Window::Views(Views::new(views)))
+}
+
+/// Test-time training with masked autoencoders (Gandelsman et al. 2022): for each input `steps` SGD steps with momentum 0.9
+/// that make the side head paint what `masks` hide from it, on everything at or below the paths `shared` (encoder and
+/// decoder); then the main head answers. The model is a [`acclimate_train::nn::TwoHeads`] trained jointly. The paper: 20 steps, 128 masks of
+/// three quarters of the patches. Chosen: pixels as they are, not standardized within their patch; the same masks in
+/// all steps of an input; hidden pixels show the mean of the seen ones, so that a convolution can be the encoder.
+pub fn ttt_mae(shared: &[&str], masks: Masks, rate: f64, steps: usize) -> Adaptation {
+    Adaptation::new("ttt-mae", Objective::MaskedPatches(masks))
+        .moves(Moves::Under(shared.iter().map(|&path| path.to_owned()).collect()))
+        .step(optim::sgd(rate).momentum(0.9), steps)
 }
 
 /// The mean prediction over the same views, without adaptation: what every single-input method must beat.

@@ -1,5 +1,5 @@
-//! Convolutions on the CPU: columns of pixels and a product per image and group, rows shifted and added where a group
-//! has only a few channels.
+//! Convolutions on the CPU: tiles of sums where the image lies, lines where a group has only a few output channels, else
+//! columns of pixels and a product per image and group.
 //!
 //! All cuts follow from shapes, so answers depend neither on the number of threads nor on an image's place in the batch.
 
@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use super::direct;
 use super::geometry::Geometry;
+use super::lines::Lines;
 
 /// Floats of columns that are made at once: half of a usual second-level cache.
 const BLOCK: usize = 1 << 16;
@@ -58,12 +59,15 @@ pub(super) fn forward(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
         return direct::forward(g, x, w, y);
     }
     let (outs, depth, area) = (g.outs(), g.depth(), g.oh * g.ow);
+    if outs < FEW {
+        let lines = Lines::new(g);
+        return lines.with_taps(|taps| {
+            each_job(g, y, outs * area, |job, y, _| lines.forward(taps, x_of(g, x, job), w_of(g, w, job), y));
+        });
+    }
     each_job(g, y, outs * area, |job, y, threads| {
         let x = x_of(g, x, job);
         let w = w_of(g, w, job);
-        if outs < FEW {
-            return rows::forward(g, x, w, y);
-        }
         each_block(g, threads, |rows, columns, scratch| {
             let columns_of = if is_pointwise(g) {
                 (x, Strides::rows(area), rows.start * g.ow)
@@ -93,10 +97,10 @@ pub(super) fn input_grad(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
             let t = Strides::transposed(depth);
             return gemm(size, w, t, dy, Strides::rows(area), dx, Strides::rows(area), false, threads);
         }
-        dx.fill(0.0);
         if outs < FEW {
-            return rows::input_grad(g, dy, w, dx);
+            return Lines::new(g).input_grad(dy, w, dx);
         }
+        dx.fill(0.0);
         each_block(g, threads, |rows, columns, scratch| {
             let size = (depth, columns, outs);
             let dy = &dy[rows.start * g.ow..];
@@ -146,7 +150,8 @@ fn one_weight_grad(g: &Geometry, x: &[f32], dy: &[f32], job: usize, dw: &mut [f3
     let x = x_of(g, x, job);
     let dy = &dy[job * outs * area..][..outs * area];
     if outs < FEW {
-        return rows::weight_grad(g, x, dy, dw);
+        let lines = Lines::new(g);
+        return lines.with_taps(|taps| lines.weight_grad(taps, x, dy, dw));
     }
     if is_pointwise(g) {
         let t = Strides::transposed(area);
@@ -262,80 +267,5 @@ fn scatter(g: &Geometry, scratch: &[f32], rows: std::ops::Range<usize>, dx: &mut
                 }
             }
         }
-    }
-}
-
-/// Groups with a few output channels, above all depthwise convolutions: whole rows are shifted, weighed and added.
-mod rows {
-    use super::{Geometry, inside};
-
-    /// Calls `f` for each tap and output row with the position of its weight, of the first pixel read and of the first
-    /// output written, and how many.
-    fn each(g: &Geometry, mut f: impl FnMut(usize, usize, usize, usize)) {
-        for (o, c) in (0..g.outs()).flat_map(|o| (0..g.ins()).map(move |c| (o, c))) {
-            for (u, v) in (0..g.kh).flat_map(|u| (0..g.kw).map(move |v| (u, v))) {
-                let (columns, from) = inside(g, v);
-                if columns.is_empty() {
-                    continue;
-                }
-                let weight = ((o * g.ins() + c) * g.kh + u) * g.kw + v;
-                for i in 0..g.oh {
-                    if let Some(row) = g.tap(0, i, u) {
-                        let y = (o * g.oh + i) * g.ow + columns.start;
-                        f(weight, (c * g.h + row) * g.w + from, y, columns.len());
-                    }
-                }
-            }
-        }
-    }
-
-    pub fn forward(g: &Geometry, x: &[f32], w: &[f32], y: &mut [f32]) {
-        let stride = g.conv.stride[1];
-        y.fill(0.0);
-        each(g, |iw, ix, iy, len| {
-            let (w, y) = (w[iw], &mut y[iy..iy + len]);
-            if stride == 1 {
-                y.iter_mut().zip(&x[ix..ix + len]).for_each(|(y, x)| *y += w * x);
-            } else {
-                y.iter_mut().zip(x[ix..].iter().step_by(stride)).for_each(|(y, x)| *y += w * x);
-            }
-        });
-    }
-
-    pub fn input_grad(g: &Geometry, dy: &[f32], w: &[f32], dx: &mut [f32]) {
-        let stride = g.conv.stride[1];
-        each(g, |iw, ix, iy, len| {
-            let (w, dy) = (w[iw], &dy[iy..iy + len]);
-            if stride == 1 {
-                dx[ix..ix + len].iter_mut().zip(dy).for_each(|(dx, dy)| *dx += w * dy);
-            } else {
-                dx[ix..].iter_mut().step_by(stride).zip(dy).for_each(|(dx, dy)| *dx += w * dy);
-            }
-        });
-    }
-
-    pub fn weight_grad(g: &Geometry, x: &[f32], dy: &[f32], dw: &mut [f32]) {
-        let stride = g.conv.stride[1];
-        each(g, |iw, ix, iy, len| {
-            let dy = &dy[iy..iy + len];
-            dw[iw] += if stride == 1 {
-                dot(&x[ix..ix + len], dy)
-            } else {
-                x[ix..].iter().step_by(stride).zip(dy).map(|(x, dy)| x * dy).sum()
-            };
-        });
-    }
-
-    /// Eight sums side by side, so that vectors can be used.
-    fn dot(a: &[f32], b: &[f32]) -> f32 {
-        let mut sums = [0.0; 8];
-        let (a8, b8) = (a.chunks_exact(8), b.chunks_exact(8));
-        let rest: f32 = a8.remainder().iter().zip(b8.remainder()).map(|(a, b)| a * b).sum();
-        for (a, b) in a8.zip(b8) {
-            for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
-                *sum += a * b;
-            }
-        }
-        sums.iter().sum::<f32>() + rest
     }
 }

@@ -5,6 +5,7 @@
 //! terms in one order, wherever its tile lies, so bits depend neither on threads nor on an image's place in the batch.
 
 use acclimate_tensor::engine::cpu::tile::{COLUMNS, ROWS, Steps, tile};
+use acclimate_tensor::engine::cpu::transpose::transpose;
 use rayon::prelude::*;
 
 use smallvec::SmallVec;
@@ -14,6 +15,8 @@ use super::geometry::Geometry;
 
 /// Columns below which most of a tile would be empty.
 const LEAST: usize = 8;
+/// Tiles that are computed before their sums go to the planes of the image: 16 pixels are a whole line of memory.
+const TILES: usize = 2;
 /// Pixels whose upstream gradients are laid out at once for a weight gradient.
 const PIXELS: usize = 1024;
 /// Parts that the batch is cut into for a weight gradient; fixed, so that the order of additions is too.
@@ -132,16 +135,15 @@ impl Walk<'_> {
     }
 
     fn block(&self, x: &[f32], panel: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
-        // Two tiles at a time: 16 pixels are a whole line of memory in each plane.
-        let mut sums = [0.0; 2 * ROWS * COLUMNS];
+        let mut sums = [0.0; TILES * ROWS * COLUMNS];
         let n = self.grid[0] * self.grid[1];
         let frame_width = self.frame.width();
         let is_dense = self.apart == [1; 2] && self.grid[1] == self.to_width && self.to == [0; 2];
         let (mut i, mut j) = (0, 0);
-        let mut rows = [[0; ROWS]; 2];
-        let mut places = [0; 2 * ROWS];
-        for p in (0..n).step_by(2 * ROWS) {
-            let count = (n - p).min(2 * ROWS);
+        let mut rows = [[0; ROWS]; TILES];
+        let mut places = [0; TILES * ROWS];
+        for p in (0..n).step_by(TILES * ROWS) {
+            let count = (n - p).min(TILES * ROWS);
             for (row, place) in rows.as_flattened_mut().iter_mut().zip(&mut places).take(count) {
                 *row = i * self.step[0] * frame_width + j * self.step[1];
                 *place = (self.to[0] + i * self.apart[0]) * self.to_width + self.to[1] + j * self.apart[1];
@@ -153,8 +155,8 @@ impl Walk<'_> {
             for (rows, sums) in rows.iter().zip(sums.chunks_exact_mut(ROWS * width)).take(count.div_ceil(ROWS)) {
                 tile(x, rows, self.steps, panel, width, sums, false);
             }
-            if is_dense && count == 2 * ROWS {
-                write_planes(&sums[..2 * ROWS * width], width, real, &mut out[p..], area);
+            if is_dense {
+                transpose(&sums, width, &mut out[p..], area, count, real);
             } else {
                 for (o, plane) in out.chunks_exact_mut(area).take(real).enumerate() {
                     for (r, &place) in places.iter().take(count).enumerate() {
@@ -163,14 +165,6 @@ impl Walk<'_> {
                 }
             }
         }
-    }
-}
-
-/// `out[o][..16] = sums[..16][o]` for planes `area` apart. (Wider vectors would make gathers of it, which are slower.)
-fn write_planes(sums: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
-    for o in 0..real {
-        let column: [f32; 2 * ROWS] = std::array::from_fn(|r| sums[r * width + o]);
-        out[o * area..][..2 * ROWS].copy_from_slice(&column);
     }
 }
 
@@ -411,39 +405,13 @@ fn add_weights(
         if real < width {
             panel.fill(0.0);
         }
-        transpose(&dy[first * area + from..], area, real, panel, width);
+        transpose(&dy[first * area + from..], area, panel, width, real, steps.len());
         let (mine, tail) = rest.split_at_mut(offsets.len().next_multiple_of(ROWS) * width);
         rest = tail;
         for (taps, sums) in offsets.chunks(ROWS).zip(mine.chunks_exact_mut(ROWS * width)) {
             let mut rows = [taps[0]; ROWS];
             rows[..taps.len()].copy_from_slice(taps);
             tile(x, &rows, steps, panel, width, sums, true);
-        }
-    }
-}
-
-/// `to[p][c] = from[c][p]` for `n` rows of `from`, `stride` apart, and all rows of `to`, `width` apart.
-fn transpose(from: &[f32], stride: usize, n: usize, to: &mut [f32], width: usize) {
-    let pixels = to.len() / width;
-    // Blocks of 8 by 8, so that each line of memory is touched once.
-    for p in (0..pixels).step_by(8) {
-        for c in (0..n).step_by(8) {
-            if p + 8 <= pixels && c + 8 <= n {
-                let eight: [[f32; 8]; 8] = std::array::from_fn(|i| {
-                    let row = &from[(c + i) * stride + p..][..8];
-                    std::array::from_fn(|j| row[j])
-                });
-                for j in 0..8 {
-                    let column: [f32; 8] = std::array::from_fn(|i| eight[i][j]);
-                    to[(p + j) * width + c..][..8].copy_from_slice(&column);
-                }
-                continue;
-            }
-            for j in p..(p + 8).min(pixels) {
-                for i in c..(c + 8).min(n) {
-                    to[j * width + i] = from[i * stride + j];
-                }
-            }
         }
     }
 }

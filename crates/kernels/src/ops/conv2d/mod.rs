@@ -11,6 +11,7 @@
 mod cpu;
 mod direct;
 mod geometry;
+mod lines;
 #[cfg(feature = "testkit")]
 mod table;
 

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::aligned::Aligned;
+use super::joint::{self, Joint};
 use super::strided::Reader;
 use crate::dtype::DType;
 use crate::expr::Func;
@@ -13,9 +14,9 @@ use crate::plan::layout::Layout;
 use crate::plan::{Program, Source, Term};
 
 /// Words of a register.
-pub(super) const BLOCK: usize = 512;
+pub(super) const BLOCK: usize = 1024;
 /// Elements that one task computes; more tasks only where there are more elements.
-const TASK: usize = 32 * BLOCK;
+const TASK: usize = 16 * BLOCK;
 /// Instructions times elements below which waking another thread costs more than it gives.
 pub(super) const SERIAL: usize = 96 * 1024;
 
@@ -28,12 +29,27 @@ enum Operand {
     Load(usize),
 }
 
+#[derive(Clone, Copy, Debug)]
+enum What {
+    One(Func, DType),
+    Joint(Joint),
+}
+
 #[derive(Clone, Debug)]
 struct Instruction {
-    func: Func,
-    dtype: DType,
+    what: What,
     args: SmallVec<[Operand; 4]>,
     to: usize,
+}
+
+impl Instruction {
+    /// Computes it for a block.
+    fn block(&self, to: &mut [u32], args: &[&[u32]; 4]) {
+        match self.what {
+            What::One(func, dtype) => func.block(dtype, to, args),
+            What::Joint(joint) => joint.block(to, args),
+        }
+    }
 }
 
 /// A read: which of the step's sources (`None`: the position itself), and a register for it.
@@ -54,6 +70,7 @@ pub(super) struct Kernel {
     instructions: Vec<Instruction>,
     result: Operand,
     n_registers: usize,
+    cost: usize,
 }
 
 /// For each load, where the block's values start in its source; `None`: they are in its register.
@@ -70,11 +87,18 @@ thread_local! {
 impl Kernel {
     pub fn new(program: &Program) -> Self {
         let n = program.terms.len();
-        let mut last = vec![0; n];
-        for (t, term) in program.terms.iter().enumerate() {
-            if let Term::Apply { args, .. } = term {
-                args.iter().for_each(|&a| last[a] = t);
+        let (joint, within) = joint::find(program);
+        // The arguments of what is computed at a term; none where it is computed with its reader.
+        let args_of = |t: usize| -> &[usize] {
+            match (&joint[t], &program.terms[t]) {
+                (Some(found), _) => &found.args[..found.n_args],
+                (None, Term::Apply { args, .. }) if !within[t] => args,
+                _ => &[],
             }
+        };
+        let mut last = vec![0; n];
+        for t in 0..n {
+            args_of(t).iter().for_each(|&a| last[a] = t);
         }
         program.results.iter().for_each(|&r| last[r] = usize::MAX);
         let mut k = Kernel {
@@ -84,11 +108,17 @@ impl Kernel {
             instructions: Vec::new(),
             result: Operand::Register(0),
             n_registers: 0,
+            cost: 1,
         };
         let mut free: Vec<usize> = Vec::new();
         let mut place: Vec<Operand> = Vec::with_capacity(n);
         let mut n_sources = 0;
         for (t, term) in program.terms.iter().enumerate() {
+            k.cost += match term {
+                Term::Load { .. } => 1,
+                Term::Scalar { .. } => 0,
+                Term::Apply { func, .. } => func.cost() as usize,
+            };
             let operand = match term {
                 Term::Load { source, layout, .. } => {
                     let source = matches!(source, Source::Value(_)).then(|| {
@@ -106,7 +136,10 @@ impl Kernel {
                     k.n_registers += 1;
                     Operand::Register(k.n_registers - 1)
                 }
-                Term::Apply { func, dtype, args, .. } => {
+                // Nobody asks where it is.
+                Term::Apply { .. } if within[t] => Operand::Register(usize::MAX),
+                Term::Apply { func, dtype, .. } => {
+                    let args = args_of(t);
                     let operands: SmallVec<[Operand; 4]> = args.iter().map(|&a| place[a]).collect();
                     let to = free.pop().unwrap_or_else(|| {
                         k.n_registers += 1;
@@ -122,7 +155,8 @@ impl Kernel {
                         }
                     }
                     free.extend(dead);
-                    k.instructions.push(Instruction { func: *func, dtype: *dtype, args: operands, to });
+                    let what = joint[t].as_ref().map_or(What::One(*func, *dtype), |found| What::Joint(found.joint));
+                    k.instructions.push(Instruction { what, args: operands, to });
                     Operand::Register(to)
                 }
             };
@@ -139,7 +173,7 @@ impl Kernel {
 
     /// Rough cost of an element.
     pub fn cost(&self) -> usize {
-        1 + self.loads.len() + self.instructions.iter().map(|i| i.func.cost() as usize).sum::<usize>()
+        self.cost
     }
 
     /// Fills `out`, the whole index space.
@@ -168,7 +202,7 @@ impl Kernel {
                 if to_out {
                     let last = &self.instructions[inner];
                     let args = self.args(last, sources, &seen, n, registers);
-                    last.func.block(last.dtype, block, &args);
+                    last.block(block, &args);
                 } else {
                     block.copy_from_slice(self.operand(self.result, sources, &seen, n, registers));
                 }
@@ -280,7 +314,7 @@ impl Kernel {
         for ins in instructions {
             let mut to = std::mem::take(&mut registers[ins.to]);
             let args = self.args(ins, sources, seen, n, registers);
-            ins.func.block(ins.dtype, &mut to[..n], &args);
+            ins.block(&mut to[..n], &args);
             registers[ins.to] = to;
         }
     }

@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::reduce::Words;
-use super::simd::{Wide, wide};
+use super::simd::{Wide, wide, wide_at_memory};
 use crate::core_op::{combine, identity};
 use crate::dtype::DType;
 use crate::expr::Func;
@@ -11,6 +11,8 @@ use crate::op::Reduction;
 
 /// Words that are folded side by side.
 const LANES: usize = 64;
+/// Words of a long sum that are added side by side.
+const STREAM: usize = 32;
 /// Numbers that a lane of a sum takes in f32 before it is added to the total in f64.
 const LANE: usize = 64;
 
@@ -49,9 +51,9 @@ impl Fold {
         if self.is(Reduction::Prod) {
             self.total = words.iter().fold(self.total, |t, &w| t * f64::from(f32::from_bits(w)));
         } else if self.is(Reduction::Sum) {
-            let long = words.chunks_exact(2 * LANES * LANE);
+            let long = words.chunks_exact(STREAM * LANE);
             let words = long.remainder();
-            self.total += long.map(|stretch| wide(LongSum(stretch))).sum::<f64>();
+            self.total += long.map(|stretch| wide_at_memory(LongSum(stretch))).sum::<f64>();
             for stretch in words.chunks(LANES * LANE) {
                 if self.taken + stretch.len() > LANES * LANE {
                     self.flush();
@@ -159,20 +161,20 @@ impl Cell {
     }
 }
 
-/// The sum of twice as many lanes, as registers hold.
+/// The sum of a long stretch: few lanes, as memory is what it waits for.
 struct LongSum<'a>(&'a [u32]);
 
 impl Wide for LongSum<'_> {
     type Output = f64;
     #[inline(always)]
     fn run(self) -> f64 {
-        let mut lanes = [[0f32; LANES]; 2];
-        for chunk in self.0.chunks_exact(2 * LANES) {
-            for (lane, &w) in lanes.as_flattened_mut().iter_mut().zip(chunk) {
+        let mut lanes = [0f32; STREAM];
+        for chunk in self.0.chunks_exact(STREAM) {
+            for (lane, &w) in lanes.iter_mut().zip(chunk) {
                 *lane += f32::from_bits(w);
             }
         }
-        lanes.map(|lanes| TotalOf(&lanes.map(f32::to_bits)).run()).iter().sum()
+        lanes.iter().map(|&lane| f64::from(lane)).sum()
     }
 }
 

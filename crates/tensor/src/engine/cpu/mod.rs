@@ -5,6 +5,7 @@
 
 pub mod aligned;
 mod blocks;
+mod joint;
 mod lanes;
 mod live;
 mod memory;
@@ -13,10 +14,11 @@ mod reduce;
 pub mod simd;
 mod strided;
 pub mod tile;
+pub mod transpose;
 
 use std::any::Any;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -28,7 +30,7 @@ use crate::error::{Error, Result};
 use crate::op::{Call, In, Out};
 use crate::plan::rows::{op_specs, shortened};
 use crate::plan::{Action, OpStep, Plan, ReduceStep, Source, Step, Term};
-use crate::profile::Launched;
+use crate::profile::{Launched, Notes};
 use crate::shape::Spec;
 
 use aligned::Aligned;
@@ -53,31 +55,13 @@ pub(crate) struct Cpu {
     pool: Arc<Pool>,
     counters: Arc<Counters>,
     lost: AtomicBool,
-    profile: Noted,
-}
-
-/// Launches that somebody wants to know of.
-#[derive(Default)]
-struct Noted {
-    on: AtomicBool,
-    since: Mutex<Option<(Instant, Vec<Launched>)>>,
-}
-
-impl Noted {
-    fn add(&self, plan: &Plan, step: &Step, began: Instant) {
-        let time = began.elapsed();
-        let mut since = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((start, launches)) = &mut *since else { return };
-        let (bytes, flop) = plan.cost(step);
-        let start = began.saturating_duration_since(*start);
-        launches.push(Launched { label: step.label.clone(), at: step.at, start, time, bytes, flop });
-    }
+    notes: Notes,
 }
 
 impl Cpu {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
         let pool = Arc::new(Pool::new(counters.clone()));
-        Cpu { pool, counters, lost: AtomicBool::new(false), profile: Noted::default() }
+        Cpu { pool, counters, lost: AtomicBool::new(false), notes: Notes::default() }
     }
 
     fn alive(&self) -> Result<()> {
@@ -99,8 +83,17 @@ enum Ready {
     Other,
 }
 
-/// One for each step.
-type Kernels = Vec<Ready>;
+/// What `prepare` makes of a plan.
+struct Work {
+    /// One for each step.
+    kernels: Vec<Ready>,
+    /// Whether the plan is worth the way to the threads.
+    threads: bool,
+}
+
+/// Numbers and operations of a plan from which its work is done where the threads are. (A way to a sleeping thread and
+/// back takes some ten microseconds: as long as this work.)
+const WORTH_THREADS: u64 = 1 << 17;
 
 impl Engine for Cpu {
     fn alloc(&self, bytes: usize) -> Result<Buffer> {
@@ -128,7 +121,7 @@ impl Engine for Cpu {
     }
 
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
-        let kernels: Kernels = plan
+        let kernels = plan
             .steps
             .iter()
             .map(|s| match &s.action {
@@ -137,13 +130,36 @@ impl Engine for Cpu {
                 _ => Ready::Other,
             })
             .collect();
-        Ok(Box::new(kernels))
+        let work: u64 = plan.steps.iter().map(|s| plan.cost(s)).map(|(bytes, flop)| bytes / 4 + flop).sum();
+        Ok(Box::new(Work { kernels, threads: work > WORTH_THREADS }))
     }
 
     fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>> {
         self.alive()?;
-        let kernels: &Kernels =
+        let work: &Work =
             prepared.downcast_ref().ok_or_else(|| Error::internal("cpu", "prepared by another engine"))?;
+        let read = if work.threads {
+            // From inside, a step that is cut wakes the other threads at most; from outside, it would wait to be woken
+            // as well, step after step.
+            rayon::scope(|_| self.run_steps(plan, &work.kernels, run))
+        } else {
+            self.run_steps(plan, &work.kernels, run)
+        };
+        Ok(Box::new(Here(Some(read?))))
+    }
+
+    fn profile(&self, on: bool) -> Option<Vec<Launched>> {
+        Some(self.notes.switch(on))
+    }
+
+    fn destroy(&self) {
+        self.lost.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Cpu {
+    /// All steps, and the outputs to read.
+    fn run_steps(&self, plan: &Plan, kernels: &[Ready], run: Run<'_>) -> Result<Vec<Vec<u8>>> {
         let arenas = plan.arenas.iter().map(|&bytes| self.pool.take(bytes)).collect::<Result<Vec<_>>>()?;
         // Donated inputs are written through their outputs, and read there.
         let mut inputs: Vec<Option<RwLockReadGuard<'_, Aligned>>> = Vec::with_capacity(run.inputs.len());
@@ -155,12 +171,12 @@ impl Engine for Cpu {
             run.outputs.iter().map(|b| cpu_buffer(b).map(CpuBuffer::write)).collect::<Result<_>>()?;
         let mut scratch: Vec<RwLockWriteGuard<'_, Aligned>> = arenas.iter().map(CpuBuffer::write).collect();
         for (step, kernel) in plan.steps.iter().zip(kernels) {
-            let began = self.profile.on.load(Ordering::Relaxed).then(Instant::now);
+            let began = self.notes.are_on().then(Instant::now);
             let mut roots = Roots { inputs: &inputs, outputs: &mut outputs, arenas: &mut scratch };
             let rows = live::rows(plan, step, &mut roots)?;
             run_step(plan, &step.action, rows, kernel, run.scalars, &mut roots)?;
             if let Some(began) = began {
-                self.profile.add(plan, step, began);
+                self.notes.add(plan, step, &step.label, began, began.elapsed(), 1);
             }
             if checks_finite() {
                 finite(plan, step, rows, &mut roots)?;
@@ -169,18 +185,7 @@ impl Engine for Cpu {
         Counters::add(&self.counters.dispatches, plan.steps.len() as u64);
         Counters::add(&self.counters.submissions, 1);
         let read = run.read.iter().map(|&(j, bytes)| bytemuck::cast_slice::<u32, u8>(&outputs[j])[..bytes].to_vec());
-        Ok(Box::new(Here(Some(read.collect()))))
-    }
-
-    fn profile(&self, on: bool) -> Option<Vec<Launched>> {
-        self.profile.on.store(on, Ordering::Relaxed);
-        let now = on.then(|| (Instant::now(), Vec::new()));
-        let before = std::mem::replace(&mut *self.profile.since.lock().unwrap_or_else(PoisonError::into_inner), now);
-        Some(before.map(|b| b.1).unwrap_or_default())
-    }
-
-    fn destroy(&self) {
-        self.lost.store(true, Ordering::Relaxed);
+        Ok(read.collect())
     }
 }
 

@@ -102,6 +102,18 @@ pub fn wide<W: Wide>(work: W) -> W::Output {
     }
 }
 
+/// The same for a loop that reads memory and does little else: with vectors of 32 bytes at most, which measured 1.2 times
+/// as fast as those of 64 (Zen 4, a sum of 16 MB).
+#[inline]
+pub fn wide_at_memory<W: Wide>(work: W) -> W::Output {
+    match Path::now() {
+        // SAFETY: as above; no processor has AVX-512 without AVX2 (`Path::widest` asks for both).
+        #[cfg(target_arch = "x86_64")]
+        Path::Avx512 | Path::Avx2 => unsafe { avx2(work) },
+        _ => work.run(),
+    }
+}
+
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
 unsafe fn avx512<W: Wide>(work: W) -> W::Output {

@@ -22,11 +22,13 @@ enum Kind {
 pub(super) struct Reader {
     layout: Layout,
     kind: Kind,
+    guarded: bool,
 }
 
 impl Reader {
     pub fn new(layout: Layout) -> Self {
-        let kind = if layout.is_guarded() {
+        let guarded = layout.is_guarded();
+        let kind = if guarded {
             Kind::Any
         } else if layout.is_contiguous() {
             Kind::Contiguous
@@ -37,7 +39,7 @@ impl Reader {
         } else {
             Kind::Any
         };
-        Reader { layout, kind }
+        Reader { layout, kind, guarded }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -50,20 +52,25 @@ impl Reader {
         match self.kind {
             Kind::Contiguous => Some(begin.unsigned_abs() + at),
             Kind::Rows => {
-                let (last, outer) = self.layout.axes.split_last()?;
-                let from = at % last.size;
-                if from + n > last.size {
-                    return None;
-                }
-                let (mut begin, mut rest) = (begin + from as isize, at / last.size);
-                for a in outer.iter().rev() {
-                    begin += (rest % a.size) as isize * a.stride;
-                    rest /= a.size;
-                }
-                Some(begin.unsigned_abs())
+                let (row, from) = self.row(start, at)?;
+                (from + n <= self.layout.axes.last()?.size).then(|| (row + from as isize).unsigned_abs())
             }
             _ => None,
         }
+    }
+
+    /// Where the row of the innermost axis begins that holds linear index `at`, and which of the row that is; `None` with
+    /// guards or without axes.
+    fn row(&self, start: isize, at: usize) -> Option<(isize, usize)> {
+        let (last, outer) = self.layout.axes.split_last().filter(|_| !self.guarded)?;
+        let (mut begin, mut rest) = (self.layout.offset + start, at / last.size);
+        for (d, a) in outer.iter().enumerate().rev() {
+            // What is left for the outermost axis is its index.
+            let index = if d == 0 { rest } else { rest % a.size };
+            begin += index as isize * a.stride;
+            rest = if d == 0 { 0 } else { rest / a.size };
+        }
+        Some((begin, at % last.size))
     }
 
     /// Fills `to` with the elements of the linear indices from `at` on; `start` is added to each position.
@@ -71,6 +78,10 @@ impl Reader {
         let axes = &self.layout.axes;
         let begin = self.layout.offset + start;
         let (Some(inner), false) = (axes.last(), self.kind == Kind::One) else { return to.fill(read(source, begin)) };
+        // Mostly a block lies within one row.
+        if let Some((row, from)) = self.row(start, at).filter(|&(_, from)| from + to.len() <= inner.size) {
+            return fill_run(to, source, Some(row), inner, from);
+        }
         let mut index: SmallVec<[usize; 6]> = SmallVec::from_elem(0, axes.len());
         let mut rest = at;
         for d in (0..axes.len()).rev() {

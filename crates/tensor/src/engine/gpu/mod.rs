@@ -14,6 +14,7 @@ mod pool;
 mod prepare;
 mod readback;
 mod run;
+mod timing;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -23,6 +24,7 @@ use crate::device::{Caps, Counters};
 use crate::engine::{Buffer, Engine, GpuOptions, Here, Prepared, Readback, Run};
 use crate::error::{Error, Result};
 use crate::plan::Plan;
+use crate::profile::{Launched, Notes};
 
 pub(super) use adapter::{names, open};
 use health::{Health, lock};
@@ -50,6 +52,7 @@ struct Gpu {
     /// Bytes written since the last submission.
     written: AtomicU64,
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
+    notes: Notes,
 }
 
 impl Gpu {
@@ -71,6 +74,7 @@ impl Gpu {
             uniform_alignment: limits.min_uniform_buffer_offset_alignment as usize,
             written: AtomicU64::new(0),
             in_flight: Mutex::default(),
+            notes: Notes::default(),
             device,
             queue,
             health,
@@ -154,6 +158,11 @@ impl Engine for Gpu {
     fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>> {
         let ready = prepared.downcast_ref().ok_or_else(|| Error::internal("run", "prepared by another engine"))?;
         self.run_ready(plan, ready, &run)
+    }
+
+    fn profile(&self, on: bool) -> Option<Vec<Launched>> {
+        let able = self.device.features().contains(wgpu::Features::TIMESTAMP_QUERY);
+        able.then(|| self.notes.switch(on))
     }
 
     fn destroy(&self) {

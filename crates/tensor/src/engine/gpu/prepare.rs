@@ -29,6 +29,8 @@ pub(super) struct Launch {
     pub indirect: Option<u64>,
     /// Where its `Params` lie in the plan's uniform buffer, in bytes.
     pub params: (u64, u64),
+    /// The number of its step.
+    pub step: usize,
     pub label: String,
 }
 
@@ -56,6 +58,8 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
     let memory = Memory { plan, alignment: caps.offset_alignment.max(4) };
     let mut scratch = Vec::new();
     let mut dispatches = Vec::new();
+    // The step of each.
+    let mut steps = Vec::new();
     let mut checks = Checks::default();
     for (number, step) in plan.steps.iter().enumerate() {
         let mut lowered = lower(step, memory, caps, &mut scratch)?;
@@ -64,6 +68,7 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
         }
         dispatches.extend(lowered);
         dispatches.extend(checks.of(number, step, memory)?);
+        steps.resize(dispatches.len(), number);
     }
     checks.finish(&mut dispatches);
     for dispatch in &dispatches {
@@ -79,8 +84,8 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
         checks,
         states: Mutex::default(),
     };
-    for dispatch in dispatches {
-        ready.push(dispatch, memory, caps, pipelines, uniform_alignment / 4)?;
+    for (dispatch, step) in dispatches.into_iter().zip(steps) {
+        ready.push(dispatch, step, memory, caps, pipelines, uniform_alignment / 4)?;
     }
     Ok(ready)
 }
@@ -113,6 +118,7 @@ impl Ready {
     fn push(
         &mut self,
         dispatch: Dispatch,
+        step: usize,
         memory: Memory<'_>,
         caps: &Caps,
         pipelines: &Pipelines,
@@ -140,7 +146,7 @@ impl Ready {
         let number = (self.launches.len(), first);
         let indirect = dispatch.by_rows.as_ref().map(|by| self.live.push(by, number, memory, caps, pipelines));
         let (ranges, label, indirect) = (dispatch.ranges, dispatch.label, indirect.transpose()?);
-        self.launches.push(Launch { pipeline, ranges, workgroups, indirect, params, label });
+        self.launches.push(Launch { pipeline, ranges, workgroups, indirect, params, step, label });
         Ok(())
     }
 }

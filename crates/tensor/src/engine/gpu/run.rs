@@ -1,5 +1,6 @@
 //! One run of a prepared plan: one command buffer with one compute pass, one submission.
 
+use std::ops;
 use std::sync::Arc;
 
 use crate::device::Counters;
@@ -14,6 +15,7 @@ use super::live::LiveState;
 use super::pool::GpuBuffer;
 use super::prepare::{Launch, Ready};
 use super::readback::{Pending, padded};
+use super::timing::Timing;
 
 /// Bind groups kept for each launch. Inputs and outputs of a training loop take turns, so there are a few of each.
 const KEPT: usize = 8;
@@ -128,33 +130,24 @@ impl Gpu {
         if let Some(check) = &buffers.check {
             encoder.clear_buffer(own(check)?.raw()?, 0, None);
         }
-        if !ready.launches.is_empty() {
-            let mut pass =
-                encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes: None });
-            let mut current = None;
-            for (number, (launch, cached)) in ready.launches.iter().zip(&mut state.groups).enumerate() {
-                if let (Some(live), Some(uniform)) = (&mut state.live, &state.uniform)
-                    && self.look_up(&mut pass, live, number, uniform, &buffers)?
-                {
-                    current = None;
-                }
-                let group = self.bind_group(launch, cached, state.uniform.as_ref(), &buffers)?;
-                let pipeline = std::ptr::from_ref(&*launch.pipeline);
-                if current != Some(pipeline) {
-                    pass.set_pipeline(&launch.pipeline.raw);
-                    current = Some(pipeline);
-                }
-                pass.set_bind_group(0, group, &[]);
-                match (launch.indirect, &state.live) {
-                    (Some(offset), Some(live)) => pass.dispatch_workgroups_indirect(&live.args, offset),
-                    _ => pass.dispatch_workgroups(launch.workgroups.0, launch.workgroups.1, 1),
-                }
-            }
+        let n_launches = ready.launches.len();
+        let timing = (self.notes.are_on() && n_launches > 0).then(|| Timing::new(self, n_launches)).transpose()?;
+        // All in one pass, or one each where somebody wants to know how long they take.
+        let each = if timing.is_some() { 1 } else { n_launches };
+        for first in (0..n_launches).step_by(each.max(1)) {
+            let timestamp_writes = timing.as_ref().and_then(|timing| timing.writes(first));
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor { label: None, timestamp_writes });
+            self.pass(&mut pass, ready, state, &buffers, first..first + each)?;
         }
+        if let Some(timing) = &timing {
+            timing.resolve(&mut encoder);
+        }
+        let noted = || timing.as_ref().map_or(Ok(()), |timing| timing.note(self, plan, ready));
         Counters::add(&self.counters.dispatches, ready.launches.len() as u64);
         let Some(staging) = staging else {
             self.submit(encoder);
             self.verdict(plan, ready, &buffers)?;
+            noted()?;
             return self
                 .health
                 .check()
@@ -171,7 +164,41 @@ impl Gpu {
         let parts = run.read.iter().map(|&(_, bytes)| bytes).collect();
         let pending = Pending::new(&self.device, &self.health, staging, parts, submission)?;
         self.verdict(plan, ready, &buffers)?;
+        noted()?;
         Ok(Box::new(pending))
+    }
+
+    /// Records some of the launches.
+    fn pass(
+        &self,
+        pass: &mut wgpu::ComputePass<'_>,
+        ready: &Ready,
+        state: &mut State,
+        buffers: &Buffers<'_>,
+        launches: ops::Range<usize>,
+    ) -> Result<()> {
+        let mut current = None;
+        let first = launches.start;
+        let some = ready.launches[launches.clone()].iter().zip(&mut state.groups[launches]);
+        for (number, (launch, cached)) in (first..).zip(some) {
+            if let (Some(live), Some(uniform)) = (&mut state.live, &state.uniform)
+                && self.look_up(pass, live, number, uniform, buffers)?
+            {
+                current = None;
+            }
+            let group = self.bind_group(launch, cached, state.uniform.as_ref(), buffers)?;
+            let pipeline = std::ptr::from_ref(&*launch.pipeline);
+            if current != Some(pipeline) {
+                pass.set_pipeline(&launch.pipeline.raw);
+                current = Some(pipeline);
+            }
+            pass.set_bind_group(0, group, &[]);
+            match (launch.indirect, &state.live) {
+                (Some(offset), Some(live)) => pass.dispatch_workgroups_indirect(&live.args, offset),
+                _ => pass.dispatch_workgroups(launch.workgroups.0, launch.workgroups.1, 1),
+            }
+        }
+        Ok(())
     }
 
     /// Waits for what the checks found, if there are any.

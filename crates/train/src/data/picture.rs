@@ -19,12 +19,19 @@ const MAX_SIDE: usize = 1 << 14;
 ///
 /// # Errors
 /// [`DataError::Io`]; [`DataError::Format`] if it is neither, damaged, larger than 2^28 bytes, or not of 8-bit colors.
-pub(super) fn read(path: &Path) -> Result<Images, DataError> {
-    let bytes = fs::read(path).map_err(|source| DataError::io(path, source))?;
+pub(crate) fn read(path: &Path) -> Result<Images, DataError> {
+    decode(&fs::read(path).map_err(|source| DataError::io(path, source))?, path)
+}
+
+/// The picture that these bytes are; errors name `path`.
+///
+/// # Errors
+/// As [`read`], but for the reading.
+pub(super) fn decode(bytes: &[u8], path: &Path) -> Result<Images, DataError> {
     let wrong = |found: String| DataError::format(path, "a PNG or JPEG picture of 8-bit colors", found, "convert it");
-    let (interleaved, channels, height, width) = match bytes.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => png(&bytes).map_err(wrong)?,
-        [0xff, 0xd8, ..] => jpeg(&bytes).map_err(wrong)?,
+    let (interleaved, channels, height, width) = match bytes {
+        [0x89, b'P', b'N', b'G', ..] => png(bytes).map_err(wrong)?,
+        [0xff, 0xd8, ..] => jpeg(bytes).map_err(wrong)?,
         _ => return Err(wrong("another kind of file".to_owned())),
     };
     let plane = |channel: usize| interleaved.iter().skip(channel).step_by(channels).copied();
