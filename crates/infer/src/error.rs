@@ -101,6 +101,16 @@ pub enum Error {
         /// What would be right.
         expected: String,
     },
+    /// Pruning that makes no sense or does not fit the network.
+    #[error("pruning: {what}: expected {expected}, found {found}")]
+    Prune {
+        /// What is wrong.
+        what: &'static str,
+        /// What would be right.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
     /// A label for an input that waits for none.
     #[error("label for input {id}: {why}")]
     UnknownInput {
@@ -163,6 +173,11 @@ impl Error {
             Self::Shared(e) => e.is_out_of_memory(),
             _ => false,
         }
+    }
+
+    /// Pruning that makes no sense.
+    pub(crate) fn prune(what: &'static str, expected: impl Into<String>, found: impl ToString) -> Self {
+        Self::Prune { what, expected: expected.into(), found: found.to_string() }
     }
 
     /// Two sizes that must agree and do not.

@@ -14,6 +14,7 @@ pub mod meta;
 pub mod metrics;
 pub mod online;
 pub mod overlay;
+pub mod prune;
 pub mod queue;
 pub mod receipt;
 pub mod report;

@@ -3,6 +3,7 @@
 //! A rule (gradient, batching) returns more graph. The reference is the textbook formula, generic over f32 and f64: in
 //! f64 it is the oracle, in f32 it is the CPU engine's kernel until `cpu` replaces it with a faster one.
 
+use std::any::Any;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -443,6 +444,10 @@ pub trait Op: Debug + Send + Sync {
     fn core(&self) -> Option<&Core> {
         None
     }
+    /// The kernel it was made from, for what must know its settings; none for primitives.
+    fn kernel(&self) -> Option<&dyn Any> {
+        None
+    }
     /// Feeds everything structural to a hasher that keeps the bytes.
     fn key(&self, hasher: &mut dyn Hasher);
     /// Specs of the outputs.
@@ -473,6 +478,9 @@ pub trait Op: Debug + Send + Sync {
 impl<K: Kernel> Op for K {
     fn name(&self) -> &'static str {
         K::NAME
+    }
+    fn kernel(&self) -> Option<&dyn Any> {
+        Some(self)
     }
     fn key(&self, mut hasher: &mut dyn Hasher) {
         K::NAME.hash(&mut hasher);

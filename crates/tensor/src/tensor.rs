@@ -244,6 +244,12 @@ impl Tensor {
         self.node.at
     }
 
+    /// The node behind it and which of its outputs this is: equal for handles of one value, and for no others while both
+    /// live.
+    pub fn id(&self) -> (u64, usize) {
+        (self.node.id, self.out)
+    }
+
     /// Whether two handles are the same output of the same node.
     pub fn is(&self, other: &Tensor) -> bool {
         Arc::ptr_eq(&self.node, &other.node) && self.out == other.out
@@ -256,8 +262,8 @@ impl Tensor {
         }
     }
 
-    /// The op and inputs of a pending node.
-    pub(crate) fn recipe(&self) -> Option<(Arc<dyn Op>, Vec<Tensor>)> {
+    /// The op and the inputs that it will be computed from; none once it has a value. What walks the graph begins here.
+    pub fn recipe(&self) -> Option<(Arc<dyn Op>, Vec<Tensor>)> {
         match &*self.node.state() {
             State::Pending { op, inputs } => Some((op.clone(), inputs.clone())),
             _ => None,

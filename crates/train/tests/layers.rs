@@ -149,11 +149,11 @@ fn residual_blocks() {
     let wide = Sequential::new().then(Conv2d::new("d", 2, 4, 1).strided(2).without_bias());
     let params = Params::from_named(&device, vec![("d.weight".to_owned(), vec![4, 2, 1, 1], vec![0.0; 8])]).unwrap();
     let block =
-        Residual::new("block", wide).with_shortcut(Shortcut::Pad { stride: 2, channels: 1 }).with_activation(None);
+        Residual::new("block", wide).with_shortcut(Shortcut::Pad { stride: 2, channels: [1; 2] }).with_activation(None);
     let y = block.forward(&params, &x).unwrap();
     assert_eq!(y.dims(), [1, 4, 2, 2]);
     assert_eq!(values(&y)[..12], [0.0, 0.0, 0.0, 0.0, -5.0, -3.0, 1.0, 3.0, 4.0, 6.0, 10.0, 12.0]);
-    let error = Residual::new("block", body()).with_shortcut(Shortcut::Pad { stride: 0, channels: 0 });
+    let error = Residual::new("block", body()).with_shortcut(Shortcut::Pad { stride: 0, channels: [0; 2] });
     let params = Params::from_named(&device, vec![("c.weight".to_owned(), vec![2, 2, 1, 1], vec![0.0; 4])]).unwrap();
     assert!(error.forward(&params, &x).unwrap_err().to_string().starts_with("shortcut in block: stride"));
 }

@@ -3,6 +3,7 @@
 //! Readers check every length that a file declares against the file before anything is allocated, and every label
 //! against the number of classes. All random choices are functions of a seed ([`rng`]).
 
+mod augment;
 mod batches;
 pub mod cifar;
 mod error;
@@ -15,6 +16,7 @@ pub(crate) mod picture;
 pub mod rng;
 mod table;
 
+pub use augment::Augment;
 pub use batches::{Batches, Epoch, Tail};
 pub use error::DataError;
 pub(crate) use error::nearest;

@@ -1,6 +1,7 @@
 //! Layers: configuration and paths. The weights are in [`Params`], so a layer is shared freely and runs with any weights.
 
 mod init;
+mod narrow;
 mod pass;
 
 use std::fmt::Debug;
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use acclimate_tensor::{Device, Tensor};
 
 pub use init::{Init, Start};
+pub use narrow::{Channels, Kept, Narrowed};
 pub use pass::{Pass, Product, Statistics};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::params::Params;
 
 /// A layer, or a whole model: which parameters it has, and what it makes of an input.
@@ -40,6 +42,17 @@ pub trait Layer: Debug + Send + Sync {
         self.apply(params, x, &mut Pass::infer())
     }
 
+    /// The same layer for parameters that keep only some of their channels, and which channels come out of it; `x` are
+    /// those of its input that stay, where they can be told. How pruning makes networks smaller (`acclimate-infer`'s
+    /// `prune`).
+    ///
+    /// # Errors
+    /// If the layer cannot be narrowed so. Layers that do not say how never can.
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        let _ = (kept, x);
+        Err(Error::argument("layer to narrow", "one that has `Layer::narrowed`", format!("{self:?}")))
+    }
+
     /// New parameters, drawn from the seed: the same on every platform, and each independent of what else there is.
     fn init(&self, device: &Device, seed: u64) -> Result<Params> {
         let mut init = Init::new(seed);
@@ -55,6 +68,10 @@ impl<T: Layer + ?Sized> Layer for Arc<T> {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         (**self).apply(params, x, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        (**self).narrowed(kept, x)
     }
 }
 

@@ -4,7 +4,7 @@ use acclimate_kernels::TensorOps;
 use acclimate_tensor::Tensor;
 
 use crate::error::Result;
-use crate::layer::{Init, Layer, Pass};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::params::Params;
 
 /// An element-wise function between layers.
@@ -47,5 +47,9 @@ impl Layer for Activation {
 
     fn apply(&self, _: &Params, x: &Tensor, _: &mut Pass) -> Result<Tensor> {
         self.of(x)
+    }
+
+    fn narrowed(&self, _: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        Narrowed::to(*self, x)
     }
 }

@@ -3,8 +3,8 @@
 use acclimate_kernels::{Conv2d as Sliding, TensorOps};
 use acclimate_tensor::Tensor;
 
-use crate::error::{InLayer, Result};
-use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::error::{Error, InLayer, Result};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, Start, join};
 use crate::params::{Kind, Params};
 
 /// y = W ∗ x + b over images. Shapes: x [n, inputs, h, w], W [outputs, inputs/groups, kh, kw], b `[outputs]` →
@@ -98,5 +98,21 @@ impl Layer for Conv2d {
             y = y.add(&bias).in_layer(&self.path)?;
         }
         Ok(pass.output(&self.path, y))
+    }
+
+    fn narrowed(&self, kept: &Kept, _: Option<Channels>) -> Result<Narrowed> {
+        let (path, groups) = (join(&self.path, "weight"), self.sliding.groups.max(1));
+        let seen = self.inputs / groups;
+        let [outputs, now_seen] = [kept.count(&path, 0, self.outputs), kept.count(&path, 1, seen)];
+        let depthwise = groups == self.inputs && self.outputs == self.inputs;
+        if groups > 1 && !depthwise && [outputs, now_seen] != [self.outputs, seen] {
+            let found = format!("{groups} groups in {}", self.path);
+            return Err(Error::argument("convolution to narrow", "one group, or one for each channel", found));
+        }
+        Ok(Narrowed::of_weight(kept, &path, [self.outputs, seen], |[outputs, seen]| {
+            let groups = if depthwise { outputs } else { groups };
+            let sliding = Sliding { groups, ..self.sliding };
+            Conv2d { inputs: seen * groups, outputs, sliding, ..self.clone() }
+        }))
     }
 }

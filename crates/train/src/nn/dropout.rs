@@ -4,7 +4,7 @@ use acclimate_kernels::random;
 use acclimate_tensor::Tensor;
 
 use crate::error::{Error, InLayer, Result};
-use crate::layer::{Init, Layer, Pass};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::params::Params;
 
 /// In training, each element is 0 with probability p and divided by 1 − p otherwise; nothing happens when answering
@@ -40,5 +40,9 @@ impl Layer for Dropout {
         let keep = random::bernoulli(&key, 1.0 - self.p, x.dims()).in_layer(&self.path)?;
         // A selection, not a product: what is dropped is gone even if it is not finite.
         keep.select(&x.mul_scalar(1.0 / (1.0 - self.p))?, &x.zeros_like()?).in_layer(&self.path)
+    }
+
+    fn narrowed(&self, _: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        Narrowed::to(self.clone(), x)
     }
 }

@@ -4,7 +4,7 @@ use acclimate_kernels::TensorOps;
 use acclimate_tensor::Tensor;
 
 use crate::error::{InLayer, Result};
-use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, Start, join};
 use crate::params::{Kind, Params};
 
 /// The rows of a table. Shapes: ids (u32) [..], table [n_rows, width] → [.., width]. Path: `weight`.
@@ -30,5 +30,9 @@ impl Layer for Embedding {
     fn apply(&self, params: &Params, ids: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let y = params.get(&join(&self.path, "weight"))?.take(ids).in_layer(&self.path)?;
         Ok(pass.output(&self.path, y))
+    }
+
+    fn narrowed(&self, _: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        Narrowed::to(self.clone(), x)
     }
 }

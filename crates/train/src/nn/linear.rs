@@ -4,7 +4,7 @@ use acclimate_kernels::TensorOps;
 use acclimate_tensor::Tensor;
 
 use crate::error::{InLayer, Result};
-use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, Start, join};
 use crate::params::{Kind, Params};
 
 /// y = x·Wᵀ + b. Shapes: x [.., inputs], W [outputs, inputs], b `[outputs]` → [.., outputs]. Paths: `weight`, `bias`.
@@ -52,5 +52,14 @@ impl Layer for Linear {
             y = y.add(&params.get(&join(&self.path, "bias"))?).in_layer(&self.path)?;
         }
         Ok(pass.output(&self.path, y))
+    }
+
+    fn narrowed(&self, kept: &Kept, _: Option<Channels>) -> Result<Narrowed> {
+        let size = [self.outputs, self.inputs];
+        Ok(Narrowed::of_weight(kept, &join(&self.path, "weight"), size, |[outputs, inputs]| Linear {
+            inputs,
+            outputs,
+            ..self.clone()
+        }))
     }
 }

@@ -4,7 +4,7 @@ use acclimate_tensor::Tensor;
 
 use super::{Activation, Dropout, Linear, Norm, Sequential};
 use crate::error::Result;
-use crate::layer::{Init, Layer, Pass, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, join};
 use crate::params::Params;
 
 /// Linear layers `fc1`, `fc2`, .., between them an activation and, if asked for, normalizations `norm1`, .. and dropout:
@@ -67,5 +67,9 @@ impl Layer for Mlp {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         self.layers.apply(params, x, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        self.layers.narrowed(kept, x)
     }
 }

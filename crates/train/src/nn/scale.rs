@@ -3,7 +3,7 @@
 use acclimate_tensor::{Device, Tensor};
 
 use crate::error::{Error, Result};
-use crate::layer::{Init, Layer, Pass};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::params::Params;
 
 /// (x − mean) / deviation for each channel, by constants of the data set: [n, c, ..] → [n, c, ..]. In front of a
@@ -45,6 +45,10 @@ impl Layer for Standardize {
         let mean = constants(x.device(), &self.mean)?.reshape(&dims)?;
         let scale = constants(x.device(), &scale)?.reshape(&dims)?;
         Ok(x.sub(&mean)?.mul(&scale)?)
+    }
+
+    fn narrowed(&self, _: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        Narrowed::to(self.clone(), x)
     }
 }
 

@@ -5,7 +5,7 @@ use acclimate_tensor::Tensor;
 
 use super::{Activation, Conv2d, Flatten, Linear, MaxPool2d, Norm, Sequential};
 use crate::error::{Error, Result};
-use crate::layer::{Init, Layer, Pass, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, join};
 use crate::params::Params;
 
 /// Stages of [3 × 3 convolution `conv<i>`, normalization `bn<i>`, rectifier, 2 × 2 maximum], then a linear layer `fc`:
@@ -68,5 +68,9 @@ impl Layer for SmallCnn {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         self.layers.apply(params, x, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        self.layers.narrowed(kept, x)
     }
 }

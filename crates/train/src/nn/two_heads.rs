@@ -5,8 +5,8 @@ use std::sync::Arc;
 use acclimate_kernels::concat;
 use acclimate_tensor::{Error as TensorError, Tensor};
 
-use crate::error::Result;
-use crate::layer::{Init, Layer, Pass};
+use crate::error::{Error, Result};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::loss::{Labels, cross_entropy_rows, mean};
 use crate::params::Params;
 
@@ -38,6 +38,16 @@ impl Layer for TwoHeads {
             return self.side.apply(params, &shared, pass);
         }
         self.main.apply(params, &shared, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        let trunk = self.trunk.narrowed(kept, x)?;
+        let head = |head: &Arc<dyn Layer>| head.narrowed(kept, trunk.channels.clone());
+        let (main, side) = (head(&self.main)?, head(&self.side)?);
+        let (Some(trunk), Some(main_layer), Some(side)) = (trunk.layer, main.layer, side.layer) else {
+            return Err(Error::argument("two heads to narrow", "a trunk and heads with channels left", "none left"));
+        };
+        Narrowed::to(TwoHeads { trunk, main: main_layer, side }, main.channels)
     }
 }
 

@@ -4,7 +4,7 @@ use acclimate_tensor::{Error as TensorError, Result as TensorResult, Tensor};
 
 use super::{EPS, Moments};
 use crate::error::{InLayer, Result};
-use crate::layer::{Init, Layer, Pass, Start, Statistics, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, Start, Statistics, join};
 use crate::num::real;
 use crate::params::{Kind, Params};
 
@@ -148,5 +148,10 @@ impl Layer for BatchNorm {
         pass.tap(&self.path, x);
         let y = self.normalize(params, x, pass).in_layer(&self.path)?;
         Ok(pass.output(&self.path, y))
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        let channels = kept.count(&self.name("weight"), 0, self.channels);
+        Narrowed::to(BatchNorm { channels, ..self.clone() }, x)
     }
 }

@@ -4,7 +4,7 @@ use acclimate_tensor::{Error as TensorError, Tensor};
 
 use super::{EPS, Moments, normalized};
 use crate::error::{InLayer, Result};
-use crate::layer::{Init, Layer, Pass, Start, join};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass, Start, join};
 use crate::params::{Kind, Params};
 
 /// y = γ·(x − μ)/√(σ² + eps) + β, with moments over the trailing axes of shape `dims` of each row. Shapes: x [.., dims] →
@@ -52,5 +52,9 @@ impl Layer for LayerNorm {
         pass.tap(&self.path, x);
         let y = self.normalize(params, x).in_layer(&self.path)?;
         Ok(pass.output(&self.path, y))
+    }
+
+    fn narrowed(&self, _: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        Narrowed::to(self.clone(), x)
     }
 }

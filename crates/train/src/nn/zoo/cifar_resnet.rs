@@ -3,7 +3,7 @@
 use acclimate_tensor::Tensor;
 
 use crate::error::{Error, Result};
-use crate::layer::{Init, Layer, Pass};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Residual, Sequential, Shortcut, Standardize};
 use crate::params::Params;
 
@@ -60,7 +60,7 @@ fn block(path: &str, inputs: usize, outputs: usize, stride: usize) -> Residual {
     if stride == 1 && inputs == outputs {
         return block;
     }
-    block.with_shortcut(Shortcut::Pad { stride, channels: (outputs - inputs) / 2 })
+    block.with_shortcut(Shortcut::Pad { stride, channels: [(outputs - inputs) / 2; 2] })
 }
 
 impl Layer for CifarResNet {
@@ -70,5 +70,9 @@ impl Layer for CifarResNet {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         self.layers.apply(params, x, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        self.layers.narrowed(kept, x)
     }
 }

@@ -4,7 +4,7 @@ use acclimate_kernels::Conv2d as Sliding;
 use acclimate_tensor::Tensor;
 
 use crate::error::{Error, Result};
-use crate::layer::{Init, Layer, Pass};
+use crate::layer::{Channels, Init, Kept, Layer, Narrowed, Pass};
 use crate::nn::{Activation, BatchNorm, Conv2d, Dropout, GlobalAvgPool2d, Linear, Residual, Sequential, Standardize};
 use crate::params::Params;
 
@@ -111,5 +111,9 @@ impl Layer for EfficientNetLite0 {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         self.layers.apply(params, x, pass)
+    }
+
+    fn narrowed(&self, kept: &Kept, x: Option<Channels>) -> Result<Narrowed> {
+        self.layers.narrowed(kept, x)
     }
 }
