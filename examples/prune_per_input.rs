@@ -37,6 +37,8 @@ struct Options {
 
 const BATCH: usize = 64;
 const DENSITIES: [f32; 4] = [1.0, 0.75, 0.5, 0.25];
+/// Batches that running statistics are taken of: with momentum 0.1 the old ones count for 2 % after them.
+const CALIBRATED: usize = 40;
 /// Inputs of an answer.
 const ASKED: usize = 20;
 
@@ -70,7 +72,7 @@ fn main() -> Result<()> {
             let mut pass = Pass::train(Key::from_tensor(key.clone())?);
             let loss = loss::cross_entropy(&network.apply(params, &x, &mut pass)?, &y)?;
             total = Some(match total {
-                // Running statistics are those of full layers, which all densities share.
+                // Running statistics of the full layers; each density gets its own below.
                 None => (loss, params.with_buffers(pass.take_updates())?),
                 Some((sum, params)) => (sum.add(&loss)?, params),
             });
@@ -78,8 +80,12 @@ fn main() -> Result<()> {
         total.ok_or_else(|| acclimate::train::Error::argument("densities", "at least one", "none"))
     });
     let params = train_on(&o, &device, fit, gated.init(&device, o.seed)?, &train, "gated channels")?;
-    let named = DENSITIES.iter().map(|d| format!("density {d}")).zip(settings);
-    let channels = measure(named.collect(), &params, &test)?;
+    let mut rungs = Vec::new();
+    for (density, network) in DENSITIES.iter().zip(settings) {
+        let params = calibrate(&o, &network, &params, &train)?;
+        rungs.push((format!("density {density}"), network, params));
+    }
+    let channels = measure(rungs, &test)?;
     print("channels by input (FBS)", &channels);
 
     // Tokens: trained whole; fewer are passed on only when answering.
@@ -91,13 +97,16 @@ fn main() -> Result<()> {
     for share in [0.7, 0.5, 0.3] {
         settings.push((format!("keep {share} in blocks 2, 3"), full.reducing(&[1, 2], Reduction::Keep(share))));
     }
-    let kept = measure(settings, &params, &test)?;
+    let shared = |settings: Vec<(String, TokenEncoder)>| {
+        settings.into_iter().map(|(name, network)| (name, network, params.clone())).collect()
+    };
+    let kept = measure(shared(settings), &test)?;
     print("tokens by attention (EViT)", &kept);
     let mut settings = vec![("all tokens".to_owned(), full.clone())];
     for pairs in [4, 8, 12] {
         settings.push((format!("merge {pairs} in every block"), full.reducing(&[0, 1, 2, 3], Reduction::Merge(pairs))));
     }
-    let merged = measure(settings, &params, &test)?;
+    let merged = measure(shared(settings), &test)?;
     print("tokens by likeness (ToMe)", &merged);
 
     let path = o.out.join("report.html");
@@ -140,14 +149,34 @@ fn train_on(
     Ok(trained.params)
 }
 
+/// The parameters with running statistics of their own for a density: what a normalization sees depends on what the layers
+/// before it left out (Yu and Huang 2019).
+fn calibrate(o: &Options, network: &GatedCnn, params: &Params, train: &Images) -> Result<Params> {
+    let model = network.clone();
+    let step = compile(move |(params, x): (Params, Tensor)| {
+        let mut pass = Pass::train(Key::new(params.device(), 0)?);
+        let logits = model.apply(&params, &x, &mut pass)?;
+        Ok::<_, acclimate::train::Error>((params.with_buffers(pass.take_updates())?, logits))
+    });
+    let batches = Batches::new(train.len(), BATCH, o.seed, Tail::Drop)?;
+    let mut params = params.clone();
+    for at in batches.epoch(0).take(CALIBRATED) {
+        let dims = [at.len(), train.channels(), train.height(), train.width()];
+        let x = Tensor::from_slice(params.device(), &train.to_f32_at(&at)?, &dims)?;
+        params = step.call((params, x))?.0;
+    }
+    Ok(params)
+}
+
 /// Accuracy and time of every setting; and what happens when the time runs short.
-fn measure<L: Layer + 'static>(settings: Vec<(String, L)>, params: &Params, test: &Images) -> Result<Vec<Point>> {
+fn measure<L: Layer + 'static>(settings: Vec<(String, L, Params)>, test: &Images) -> Result<Vec<Point>> {
+    let device = settings.first().context("settings")?.2.device().clone();
     let batch = |start: usize| {
         let dims = [ASKED, test.channels(), test.height(), test.width()];
-        Ok::<_, anyhow::Error>(Tensor::from_slice(params.device(), &test.to_f32(start..start + ASKED)?, &dims)?)
+        Ok::<_, anyhow::Error>(Tensor::from_slice(&device, &test.to_f32(start..start + ASKED)?, &dims)?)
     };
     let n = settings.len();
-    let mut rungs = Rungs::new(settings, params, &batch(0)?)?;
+    let mut rungs = Rungs::new(settings, &batch(0)?)?;
     let mut points = Vec::new();
     for (i, rung) in rungs.rungs().to_vec().into_iter().enumerate() {
         let mut right = 0;

@@ -417,8 +417,8 @@ fn the_knob_turns_by_the_time_that_is_left() -> Test {
     let device = Device::cpu();
     let full = GatedCnn::new("", 3, &[(32, 1), (32, 1)], 4);
     let (params, x) = (full.init(&device, 1)?, image(&device, &[4, 3, 16, 16], 2)?);
-    let networks = [1.0, 0.25].map(|d| full.at_density(d).map(|n| (format!("density {d}"), n)));
-    let mut rungs = Rungs::new(networks.into_iter().collect::<Result<Vec<_>, _>>()?, &params, &x)?;
+    let networks = [1.0, 0.25].map(|d| full.at_density(d).map(|n| (format!("density {d}"), n, params.clone())));
+    let mut rungs = Rungs::new(networks.into_iter().collect::<Result<Vec<_>, _>>()?, &x)?;
     assert!(rungs.rungs()[1].flop * 4 < rungs.rungs()[0].flop);
     let plans = device.stats().plans_built;
     for (left, rung) in [(None, 0), (Some(Duration::from_secs(3600)), 0), (Some(Duration::ZERO), 1)] {
@@ -427,8 +427,8 @@ fn the_knob_turns_by_the_time_that_is_left() -> Test {
         let expected = full.at_density([1.0, 0.25][rung])?.forward(&params, &x)?.to_vec::<f32>()?;
         close("answer", &answer.output, &expected, 1e-6);
     }
-    let none: Vec<(String, GatedCnn)> = Vec::new();
-    assert!(matches!(Rungs::new(none, &params, &x), Err(Error::Empty { .. })));
+    let none: Vec<(String, GatedCnn, Params)> = Vec::new();
+    assert!(matches!(Rungs::new(none, &x), Err(Error::Empty { .. })));
     // The answers themselves planned nothing; the two comparisons did.
     assert!(device.stats().plans_built <= plans + 2);
     Ok(())

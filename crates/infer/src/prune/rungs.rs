@@ -1,4 +1,4 @@
-//! The knob at run time: one set of parameters, several networks that do more or less with it, each planned in advance.
+//! The knob at run time: several networks that do more or less with the same parameters, each planned in advance.
 
 use std::time::Duration;
 
@@ -32,31 +32,30 @@ pub struct OnRung {
     pub rung: usize,
 }
 
-/// Networks that share their parameters, the one that does the most first.
+/// Networks at several settings, the one that does the most first.
 pub struct Rungs {
     rungs: Vec<Rung>,
-    steps: Vec<Compiled<(Params, Tensor), Tensor, Error>>,
-    params: Params,
+    steps: Vec<(Compiled<(Params, Tensor), Tensor, Error>, Params)>,
     budget: Budget,
     clock: MachineClock,
 }
 
 impl Rungs {
     /// Plans and times each network on `x`; inputs of the same sizes are answered later. They are to be in order of what
-    /// they do.
+    /// they do. Parameters that are clones are shared; running statistics may be each setting's own, as they should be
+    /// where the settings change what a normalization sees.
     ///
     /// # Errors
     /// If there is none, or one does not take the parameters or the input.
     pub fn new<L: Layer + 'static>(
-        networks: impl IntoIterator<Item = (String, L)>,
-        params: &Params,
+        networks: impl IntoIterator<Item = (String, L, Params)>,
         x: &Tensor,
     ) -> Result<Self, Error> {
         let (mut rungs, mut steps, mut budget) = (Vec::new(), Vec::new(), Budget::default());
         let clock = MachineClock::default();
         let inputs = x.dims().first().copied().unwrap_or(1);
-        for (level, (name, network)) in networks.into_iter().enumerate() {
-            let flop = flop(&network, params, x)?;
+        for (level, (name, network, params)) in networks.into_iter().enumerate() {
+            let flop = flop(&network, &params, x)?;
             let step = compile(move |(params, x): (Params, Tensor)| Ok::<_, Error>(network.forward(&params, &x)?));
             step.call_read::<f32>((params.clone(), x.clone()))?;
             let mut took = Vec::with_capacity(TIMED);
@@ -68,12 +67,12 @@ impl Rungs {
             budget.costs.warmed(level, inputs, took.clone());
             took.sort_by(f64::total_cmp);
             rungs.push(Rung { name, flop, time: Duration::from_secs_f64(took[TIMED / 2]) });
-            steps.push(step);
+            steps.push((step, params));
         }
         if rungs.is_empty() {
             return Err(Error::Empty { what: "the list of networks" });
         }
-        Ok(Rungs { rungs, steps, params: params.clone(), budget, clock })
+        Ok(Rungs { rungs, steps, budget, clock })
     }
 
     /// The rungs, in order.
@@ -98,12 +97,12 @@ impl Rungs {
     /// # Errors
     /// If there is no such rung, or the network does not take the input.
     pub fn answer_on(&mut self, rung: usize, x: &Tensor) -> Result<Vec<f32>, Error> {
-        let Some(step) = self.steps.get(rung) else {
+        let Some((step, params)) = self.steps.get(rung) else {
             return Err(Error::prune("rung", format!("below {}", self.steps.len()), rung));
         };
         let inputs = x.dims().first().copied().unwrap_or(1);
         let start = self.clock.now();
-        let (_, output) = step.call_read::<f32>((self.params.clone(), x.clone()))?;
+        let (_, output) = step.call_read::<f32>((params.clone(), x.clone()))?;
         self.budget.costs.observed(rung, inputs, self.clock.now().saturating_sub(start), false);
         Ok(output)
     }
