@@ -12,6 +12,7 @@ mod images;
 mod open;
 pub mod rng;
 mod table;
+pub mod text;
 
 pub use batches::{Batches, Epoch, Tail};
 pub use error::DataError;
