@@ -102,7 +102,7 @@ fn main() -> Result<()> {
     });
     let corpus = match file.filter(|path| path.exists() && !o.smoke) {
         Some(path) => corpus("IMDB reviews", read_split(&path, 2)?, o.seed)?,
-        None => corpus("generated texts (no data)", (generated(1200, o.seed), generated(400, o.seed + 1)), o.seed)?,
+        None => corpus("generated texts (no data)", (generated(1000, o.seed), generated(300, o.seed + 1)), o.seed)?,
     };
     let n_words = corpus.vocabulary.len() + 1;
     let mean = |texts: &Texts| texts.ids().iter().map(Vec::len).sum::<usize>() as f64 / texts.len() as f64;
@@ -110,7 +110,11 @@ fn main() -> Result<()> {
         "{}: {} / {} / {} texts, {} words in the vocabulary, {:.0} known words a text",
         corpus.name, corpus.train.len(), corpus.validation.len(), corpus.test.len(), n_words - 1, mean(&corpus.test)
     );
-    let recipe = |epochs, rate| WordRecipe { epochs, batch: 32, rate, seed: o.seed, progress: Progress::Auto };
+    // Small corpora take more rounds.
+    let rounds = if corpus.train.len() < 2000 { 5 } else { 1 };
+    let recipe = |epochs: u64, rate| WordRecipe {
+        epochs: rounds * epochs, batch: 32, rate, seed: o.seed, progress: Progress::Auto
+    };
 
     // The reader on all words, and the scorer on what words contribute to its answers.
     let reader = Reader::new("reader", n_words, WIDTH, CLASSES);
@@ -134,7 +138,8 @@ fn main() -> Result<()> {
         ("mean contribution", mean_contributions(&reader, &reader_params, &cut, n_words)?),
     ];
     let mut rows = Vec::new();
-    for &share in &o.shares {
+    let shares = if o.smoke { &o.shares[o.shares.len().min(1)..o.shares.len().min(2)] } else { &o.shares[..] };
+    for &share in shares {
         // Few words are left: fewer of them are dropped in training.
         let gentle = reader.clone().word_dropout(0.2);
         let selector = Arc::new(WordSelector::new(gentle.clone(), scorer.clone(), share)?);
