@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use acclimate::infer::report::{LinePlot, Report, Series};
 use acclimate::infer::select::{
-    Acquired, Acquirer, Features, Judge, Method, Recipe, Rows, Selector, Stop, dime, gdfs, invase, l2x, learn, learn_static,
-    warm_up,
+    Acquired, Acquirer, Features, Judge, Method, Recipe, Rows, Selector, Stop, dime, gdfs, invase, l2x, learn,
+    learn_static, warm_up,
 };
 use acclimate::prelude::*;
 use acclimate::train::data::{idx, rng::Philox};
@@ -101,7 +101,11 @@ fn main() -> Result<()> {
         let task = task(&o, seed)?;
         println!(
             "{}, seed {seed}: {} features, {} rows to learn from, {} to choose on, {} to be judged by",
-            task.name, task.features.len(), task.train.len(), task.validation.len(), task.test.len()
+            task.name,
+            task.features.len(),
+            task.train.len(),
+            task.validation.len(),
+            task.test.len()
         );
         let outcome = run(&device, &task, &o, seed)?;
         print_curves(&task, &outcome);
@@ -122,12 +126,16 @@ fn main() -> Result<()> {
         );
     }
     let best = gains.iter().map(|g| g.1).fold(f64::NEG_INFINITY, f64::max);
-    ensure!(o.smoke || best > 0.0, "adaptive selection gains {best:.4} over static subsets; expected more than nothing");
+    ensure!(
+        o.smoke || best > 0.0,
+        "adaptive selection gains {best:.4} over static subsets; expected more than nothing"
+    );
     Ok(())
 }
 
 fn task(o: &Options, seed: u64) -> Result<Task> {
-    let there = || std::env::var_os("ACCLIMATE_DATA").map(|folder| Path::new(&folder).join("california_housing.csv.gz"));
+    let there =
+        || std::env::var_os("ACCLIMATE_DATA").map(|folder| Path::new(&folder).join("california_housing.csv.gz"));
     let table = o.data.clone().or_else(there).filter(|path| path.exists() && !o.clothes);
     match table {
         Some(path) => houses(&path, o, seed),
@@ -276,7 +284,8 @@ fn run(device: &Device, task: &Task, o: &Options, seed: u64) -> Result<Outcome> 
         for method in [invase(0.3), l2x(3)] {
             let name = method.name().to_owned();
             let net = selector(method)?;
-            let params = learn(&net, net.init(device, seed)?, &task.train, &Recipe { warm_up: epochs / 3, ..recipe.clone() })?;
+            let params =
+                learn(&net, net.init(device, seed)?, &task.train, &Recipe { warm_up: epochs / 3, ..recipe.clone() })?;
             let kept = Acquirer::new(net, params, Stop::never())?.select(&task.test)?;
             let n = kept.len() as f64;
             let right = kept.iter().zip(task.test.y()).filter(|(k, y)| best(&k.probabilities) == **y as usize).count();
@@ -293,7 +302,8 @@ fn best(p: &[f32]) -> usize {
 /// Accuracy after each number of purchases.
 fn by_count(name: &str, judged: &[Acquired], task: &Task) -> Curve {
     let n = judged.len() as f64;
-    let accuracy = |k: usize| judged.iter().zip(task.test.y()).filter(|(a, y)| a.after(k).0 == **y as usize).count() as f64 / n;
+    let accuracy =
+        |k: usize| judged.iter().zip(task.test.y()).filter(|(a, y)| a.after(k).0 == **y as usize).count() as f64 / n;
     Curve { name: name.into(), points: (1..=task.most).map(|k| (k as f64, accuracy(k))).collect() }
 }
 
@@ -302,9 +312,8 @@ fn by_count(name: &str, judged: &[Acquired], task: &Task) -> Curve {
 fn by_entropy(name: &str, chosen_on: &[Acquired], judged: &[Acquired], task: &Task) -> Curve {
     let highest = (task.classes as f64).ln();
     let limits: Vec<f64> = (0..=200).map(|i| highest * (f64::from(i) / 200.0).powi(2)).collect();
-    let spent = |all: &[Acquired], limit: f64| {
-        all.iter().map(|a| a.until(limit).1 as f64).sum::<f64>() / all.len() as f64
-    };
+    let spent =
+        |all: &[Acquired], limit: f64| all.iter().map(|a| a.until(limit).1 as f64).sum::<f64>() / all.len() as f64;
     let mut points = Vec::new();
     for k in 1..=task.most {
         let Some(limit) = limits.iter().copied().find(|limit| spent(chosen_on, *limit) <= k as f64) else { continue };
@@ -345,7 +354,10 @@ fn compare(task: &Task, outcomes: &[Outcome]) -> (Vec<Curve>, Vec<(String, f64)>
         });
         means.push(Curve { name: curve.name.clone(), points: points.collect() });
     }
-    println!("mean over {} seeds, accuracy for each number of features; gain over the best static subset", outcomes.len());
+    println!(
+        "mean over {} seeds, accuracy for each number of features; gain over the best static subset",
+        outcomes.len()
+    );
     let mut gains = Vec::new();
     for curve in &means {
         let gain: Vec<f64> = curve.points.iter().zip(&means[0].points).map(|(a, s)| a.1 - s.1).collect();

@@ -108,12 +108,21 @@ fn main() -> Result<()> {
     let mean = |texts: &Texts| texts.ids().iter().map(Vec::len).sum::<usize>() as f64 / texts.len() as f64;
     println!(
         "{}: {} / {} / {} texts, {} words in the vocabulary, {:.0} known words a text",
-        corpus.name, corpus.train.len(), corpus.validation.len(), corpus.test.len(), n_words - 1, mean(&corpus.test)
+        corpus.name,
+        corpus.train.len(),
+        corpus.validation.len(),
+        corpus.test.len(),
+        n_words - 1,
+        mean(&corpus.test)
     );
     // Small corpora take more rounds.
     let rounds = if corpus.train.len() < 2000 { 5 } else { 1 };
     let recipe = |epochs: u64, rate| WordRecipe {
-        epochs: rounds * epochs, batch: 32, rate, seed: o.seed, progress: Progress::Auto
+        epochs: rounds * epochs,
+        batch: 32,
+        rate,
+        seed: o.seed,
+        progress: Progress::Auto,
     };
 
     // The reader on all words, and the scorer on what words contribute to its answers.
@@ -156,7 +165,11 @@ fn main() -> Result<()> {
         let (kept, validation) = if after > untouched.0 { (&learned, after) } else { (&both, untouched.0) };
         let (test, chosen) = judged(kept, &corpus.test)?;
         let words = chosen.iter().map(|c| c.words.len()).sum::<usize>() as f64 / chosen.len() as f64;
-        let read = chosen.iter().zip(&corpus.encoded).map(|(c, e)| c.words.len() as f64 / e.n_words.max(1) as f64).sum::<f64>()
+        let read = chosen
+            .iter()
+            .zip(&corpus.encoded)
+            .map(|(c, e)| c.words.len() as f64 / e.n_words.max(1) as f64)
+            .sum::<f64>()
             / chosen.len() as f64;
 
         // Static vocabularies of the same mean number of words, each with a reader of its own.
@@ -181,23 +194,34 @@ fn main() -> Result<()> {
         let best = best.context("no ranking")?;
         let timing = time(&device, &selector, kept, &corpus.test, o.smoke)?;
         let row = Row {
-            share, words, read,
+            share,
+            words,
+            read,
             selector: (validation, test),
             untouched,
-            static_name: best.2, static_words: best.3, static_size: best.4,
+            static_name: best.2,
+            static_words: best.3,
+            static_size: best.4,
             r#static: (best.0, best.1),
-            chosen, timing,
+            chosen,
+            timing,
         };
         println!("{}", line(&row));
         rows.push(row);
     }
     // The least share that is within a point of all words on the validation texts; else the best there.
     let enough = rows.iter().find(|r| r.selector.0 >= all.0 - 0.01);
-    let picked = enough.or_else(|| rows.iter().max_by(|a, b| a.selector.0.total_cmp(&b.selector.0))).context("no share")?;
+    let picked =
+        enough.or_else(|| rows.iter().max_by(|a, b| a.selector.0.total_cmp(&b.selector.0))).context("no share")?;
     println!(
         "picked on validation: {:.0} % of the words. Test: {:.4}, all words {:.4}, best static vocabulary {:.4} ({}). \
          Long texts: {:.2} ms for {:.2} ms",
-        100.0 * picked.share, picked.selector.1, all.1, picked.r#static.1, picked.static_name, picked.timing.chosen.0,
+        100.0 * picked.share,
+        picked.selector.1,
+        all.1,
+        picked.r#static.1,
+        picked.static_name,
+        picked.timing.chosen.0,
         picked.timing.all.0
     );
     for i in shown(&corpus) {
@@ -275,9 +299,8 @@ fn generated(n: usize, seed: u64) -> Vec<LabelledText> {
     let mut pick = |n: usize| draw.below(n as u64) as usize;
     let text = |_| {
         let label = pick(2) as u32;
-        let mut words: Vec<String> = (0..40 + pick(160))
-            .map(|_| (0..2 + pick(2)).map(|_| syllables[pick(syllables.len())]).collect())
-            .collect();
+        let mut words: Vec<String> =
+            (0..40 + pick(160)).map(|_| (0..2 + pick(2)).map(|_| syllables[pick(syllables.len())]).collect()).collect();
         // More of the one kind than of the other.
         let less = pick(2);
         for (kind, count) in [(label, less + 1 + pick(3)), (1 - label, less)] {
@@ -293,7 +316,8 @@ fn generated(n: usize, seed: u64) -> Vec<LabelledText> {
 
 /// Milliseconds a text, of long texts: all words and chosen words, alone and in batches of 32. Medians; plans are made before.
 fn time(device: &Device, selector: &Arc<WordSelector>, params: &Params, texts: &Texts, smoke: bool) -> Result<Timing> {
-    let long: Vec<usize> = (0..texts.len()).filter(|&i| texts.ids()[i].len() >= if smoke { 150 } else { LONG }).take(64).collect();
+    let long: Vec<usize> =
+        (0..texts.len()).filter(|&i| texts.ids()[i].len() >= if smoke { 150 } else { LONG }).take(64).collect();
     let batch = |size: usize| -> Result<Vec<Texts>> {
         let part = |group: &[usize]| {
             let of = |i: &usize| (texts.ids()[*i].clone(), texts.labels()[*i]);
@@ -337,8 +361,20 @@ fn line(r: &Row) -> String {
     format!(
         "{:>3.0} % of the words ({:.1}): validation {:.4}, test {:.4} (reader as it was {:.4}); best static vocabulary \
          ({}, {} words, {:.1} a text): validation {:.4}, test {:.4}; long texts {:.2} ms for {:.2} ms alone, {:.2} for {:.2} in 32",
-        100.0 * r.share, r.words, r.selector.0, r.selector.1, r.untouched.1, r.static_name, r.static_size, r.static_words,
-        r.r#static.0, r.r#static.1, r.timing.chosen.0, r.timing.all.0, r.timing.chosen.1, r.timing.all.1
+        100.0 * r.share,
+        r.words,
+        r.selector.0,
+        r.selector.1,
+        r.untouched.1,
+        r.static_name,
+        r.static_size,
+        r.static_words,
+        r.r#static.0,
+        r.r#static.1,
+        r.timing.chosen.0,
+        r.timing.all.0,
+        r.timing.chosen.1,
+        r.timing.all.1
     )
 }
 
@@ -355,7 +391,10 @@ fn title(corpus: &Corpus, row: &Row, i: usize) -> String {
     let name = |positive: bool| if positive { "positive" } else { "negative" };
     format!(
         "{} of {} words: {} ({:.0} %), truth {}",
-        row.chosen[i].words.len(), corpus.encoded[i].n_words, name(p[1] > p[0]), 100.0 * p[1].max(p[0]),
+        row.chosen[i].words.len(),
+        corpus.encoded[i].n_words,
+        name(p[1] > p[0]),
+        100.0 * p[1].max(p[0]),
         name(corpus.raw[i].label == 1)
     )
 }

@@ -6,10 +6,12 @@ mod selection;
 use std::sync::Arc;
 
 use acclimate_infer::Error;
-use acclimate_infer::select::words::{Reader, Scorer, Texts, WordReading, WordSelector, mutual_information, vocabulary_of};
+use acclimate_infer::select::words::{
+    Reader, Scorer, Texts, WordReading, WordSelector, mutual_information, vocabulary_of,
+};
 use acclimate_infer::select::{
-    Acquirer, Features, Judge, Method, Reason, Recipe, Rows, Selector, Stop, concrete, dime, gdfs, gumbel, invase, k_hot, l2x,
-    learn, one_hot_of_largest, straight_through, warm_up,
+    Acquirer, Features, Judge, Method, Reason, Recipe, Rows, Selector, Stop, concrete, dime, gdfs, gumbel, invase,
+    k_hot, l2x, learn, one_hot_of_largest, straight_through, warm_up,
 };
 use acclimate_kernels::random::Key;
 use acclimate_tensor::{Device, Tensor, grad};
@@ -116,7 +118,8 @@ fn values_are_conditional_mutual_information() {
     let mask: Vec<f32> = states.iter().flatten().map(|v| if v.is_some() { 1.0 } else { 0.0 }).collect();
     let tensor = |v: &[f32]| Tensor::from_slice(&device, v, &[states.len(), 4]).unwrap();
     let (x, mask) = (tensor(&x), tensor(&mask));
-    let said = selector.scores(&params, &x, &mask, &mut acclimate_train::Pass::infer()).unwrap().0.to_vec::<f32>().unwrap();
+    let said =
+        selector.scores(&params, &x, &mask, &mut acclimate_train::Pass::infer()).unwrap().0.to_vec::<f32>().unwrap();
     let mut judged = 0;
     for (state, said) in states.iter().zip(said.chunks(4)) {
         let open: Vec<usize> = (0..4).filter(|j| state[*j].is_none()).collect();
@@ -148,7 +151,8 @@ fn the_policy_buys_what_is_informative() {
     for (i, acquired) in acquired.iter().enumerate() {
         let mut known = [None; 4];
         for bought in &acquired.bought {
-            let exact: Vec<f64> = (0..4).map(|j| if known[j].is_some() { -1.0 } else { switch::information(known, j) }).collect();
+            let exact: Vec<f64> =
+                (0..4).map(|j| if known[j].is_some() { -1.0 } else { switch::information(known, j) }).collect();
             let best = exact.iter().copied().fold(0.0, f64::max);
             if best > 0.3 {
                 assert!(exact[bought.feature] > best - 0.1, "input {i}: {:?}, exact {exact:?}", acquired.bought);
@@ -204,7 +208,8 @@ fn what_is_not_bought_is_never_read() {
         assert!((a.probabilities.iter().sum::<f32>() - 1.0).abs() < 1e-5);
     }
     // An input answers with the same bits alone and beside others.
-    let alone = Acquirer::new(selector, params, Stop::never().budget(2.5)).unwrap().on(&rows.at(&[3]).unwrap()).unwrap();
+    let alone =
+        Acquirer::new(selector, params, Stop::never().budget(2.5)).unwrap().on(&rows.at(&[3]).unwrap()).unwrap();
     assert_eq!(alone[0], acquired[3]);
 }
 
@@ -216,7 +221,9 @@ fn every_stop_rule_fires_and_says_so() {
     let rows = Rows::new(selection::Golden::read().f32("x").1, vec![0; selection::N], 5).unwrap();
     let run = |stop: Stop| Acquirer::new(selector.clone(), params.clone(), stop).unwrap().on(&rows).unwrap();
     assert!(run(Stop::never()).iter().all(|a| a.reason == Reason::NothingLeft && a.bought.len() == 4));
-    assert!(run(Stop::never().confident(2.0)).iter().all(|a| a.bought.is_empty() && a.to_string().contains("confident")));
+    assert!(
+        run(Stop::never().confident(2.0)).iter().all(|a| a.bought.is_empty() && a.to_string().contains("confident"))
+    );
     assert!(run(Stop::never().worth(50.0)).iter().all(|a| matches!(a.reason, Reason::NotWorthIt { .. })));
     assert!(run(Stop::never().budget(0.4)).iter().all(|a| a.reason == Reason::Budget { left: 0.4 }));
     let all = run(Stop::never());
@@ -315,7 +322,10 @@ fn wrong_use_is_refused_in_words() {
     says(stop(Stop::never().budget(-1.0)), "the budget as a finite number");
     let buyer = Acquirer::new(policy.clone(), params(&policy), Stop::never()).unwrap();
     says(buyer.select(&rows).unwrap_err(), "buys features one by one");
-    says(Acquirer::new(mask.clone(), params(&mask), Stop::never()).unwrap().on(&rows).unwrap_err(), "sees the whole input");
+    says(
+        Acquirer::new(mask.clone(), params(&mask), Stop::never()).unwrap().on(&rows).unwrap_err(),
+        "sees the whole input",
+    );
     says(buyer.run(1, |_, _| Ok(vec![f32::NAN])).unwrap_err(), "a feature that was paid for");
     says(buyer.run(1, |_, _| Ok(vec![])).unwrap_err(), "1 numbers, found 0");
     says(Judge::new(&policy, &rows).judge(&params(&policy), &[7]).unwrap_err(), "a feature below 3, found 7");
@@ -329,7 +339,19 @@ fn wrong_use_is_refused_in_words() {
         let made = WordSelector::new(Reader::new("r", 4, 2, 2), Scorer::new("s", 4, 2), share);
         says(made.err().unwrap(), "a share above 0");
     }
-    assert!(mutual_information(&Texts::new(vec![vec![9]], vec![0]).unwrap(), 4).is_err());
+    let unknown = Texts::new(vec![vec![9]], vec![0]).unwrap();
+    says(
+        mutual_information(&unknown, 4).unwrap_err(),
+        "the words of texts at position 0: expected numbers below 4, found 9",
+    );
+    let selector = WordSelector::new(Reader::new("r", 4, 2, 2), Scorer::new("s", 4, 2), 0.5).unwrap();
+    let words = selector.init(&device, 0).unwrap();
+    let reading = WordReading::new(Arc::new(selector), 2);
+    says(reading.chosen_words(&words, &unknown).unwrap_err(), "numbers below 4, found 9");
+    let strange = Texts::new(vec![vec![1]], vec![2]).unwrap();
+    says(reading.all_words(&words, &strange).unwrap_err(), "the classes of texts");
+    let strange = Rows::new(vec![0.5; 3], vec![2], 3).unwrap();
+    says(learn(&policy, params(&policy), &strange, &recipe).unwrap_err(), "a class below 2, found 2");
 }
 
 /// Mutual information of words against numbers worked out by hand, and the vocabulary it gives.
@@ -352,7 +374,9 @@ fn words_have_the_same_scores_in_any_company() {
     let selector = WordSelector::new(Reader::new("r", 40, 8, 2), Scorer::new("s", 40, 4), 0.2).unwrap();
     let params = selector.init(&device, 5).unwrap();
     let mut draw = Philox::from_seed(6).stream(0);
-    let text = |n: u64, draw: &mut acclimate_train::data::rng::Stream| (0..n).map(|_| 1 + draw.below(39) as u32).collect::<Vec<u32>>();
+    let text = |n: u64, draw: &mut acclimate_train::data::rng::Stream| {
+        (0..n).map(|_| 1 + draw.below(39) as u32).collect::<Vec<u32>>()
+    };
     let ids: Vec<Vec<u32>> = [5, 17, 64, 65, 130, 0].iter().map(|n| text(*n, &mut draw)).collect();
     let texts = Texts::new(ids.clone(), vec![0; ids.len()]).unwrap();
     let selector = Arc::new(selector);

@@ -213,12 +213,17 @@ impl Acquirer {
     pub fn select(&self, rows: &Rows) -> Result<Vec<Kept>, Error> {
         if self.selector.method.buys() {
             let what = "it buys features one by one".to_owned();
-            return Err(Error::Method { method: self.selector.method.name.into(), what, expected: "`Acquirer::on`".into() });
+            return Err(Error::Method {
+                method: self.selector.method.name.into(),
+                what,
+                expected: "`Acquirer::on`".into(),
+            });
         }
         let (net, f) = (self.selector.clone(), self.selector.features.len());
         let step = compile(move |(params, x): (Params, Tensor)| {
             let (mask, scores) = net.whole_mask(&params, &x)?;
-            let log_p = acclimate_kernels::TensorOps::log_softmax(&net.predict(&params, &x, &mask, &mut Pass::infer())?, 1)?;
+            let log_p =
+                acclimate_kernels::TensorOps::log_softmax(&net.predict(&params, &x, &mask, &mut Pass::infer())?, 1)?;
             Ok::<_, Error>(concat(&[&log_p, &mask, &scores], 1)?)
         });
         let positions: Vec<usize> = (0..rows.len()).collect();

@@ -74,7 +74,24 @@ impl Rows {
         Rows::new(x, y, self.columns)
     }
 
-    pub(super) fn batch(&self, device: &Device, positions: &[usize]) -> Result<(Tensor, Tensor), acclimate_train::Error> {
+    /// Fails unless each class is one that the selector tells apart. Records a pass and computes nothing.
+    pub(super) fn check(&self, selector: &Selector, params: &Params) -> Result<(), Error> {
+        let (x, _) = self.batch(params.device(), &[0])?;
+        let classes = selector.forward(params, &x)?.dims().get(1).copied().unwrap_or(0);
+        match self.y.iter().position(|y| *y as usize >= classes) {
+            None => Ok(()),
+            Some(position) => {
+                let (expected, found) = (format!("a class below {classes}"), self.y[position].to_string());
+                Err(Error::Value { what: "the classes of rows", position, expected, found })
+            }
+        }
+    }
+
+    pub(super) fn batch(
+        &self,
+        device: &Device,
+        positions: &[usize],
+    ) -> Result<(Tensor, Tensor), acclimate_train::Error> {
         let x: Vec<f32> = positions.iter().flat_map(|&i| self.row(i).iter().copied()).collect();
         let y: Vec<u32> = positions.iter().filter_map(|&i| self.y.get(i).copied()).collect();
         let n = y.len();
@@ -91,7 +108,7 @@ pub struct Recipe {
     pub epochs: u64,
     /// Rows of a batch.
     pub batch: usize,
-    /// First learning rate of Adam; it falls to a hundredth along a cosine.
+    /// First learning rate of Adam; it falls to a fifth along a cosine.
     pub rate: f32,
     /// Seed of order and noise.
     pub seed: u64,
@@ -102,7 +119,7 @@ pub struct Recipe {
 impl Recipe {
     fn optimizer(&self, epochs: u64, rows: usize) -> optim::Optimizer {
         let steps = epochs.saturating_mul((rows / self.batch.max(1)).max(1) as u64).max(1);
-        optim::adam(Schedule::cosine_to(self.rate, 0.01 * self.rate, steps))
+        optim::adam(Schedule::cosine_to(self.rate, 0.2 * self.rate, steps))
     }
 
     fn run<B: acclimate_tensor::Tree + 'static>(
@@ -114,7 +131,8 @@ impl Recipe {
         params: &Params,
         data: impl FnMut(&[usize]) -> acclimate_train::Result<B>,
     ) -> Result<Params, Error> {
-        let batches = Batches::new(rows, self.batch.min(rows), self.seed, Tail::Drop).map_err(acclimate_train::Error::from)?;
+        let batches =
+            Batches::new(rows, self.batch.min(rows), self.seed, Tail::Drop).map_err(acclimate_train::Error::from)?;
         let fit = fit.epochs(epochs).check_every(50).seed(self.seed).label(label).progress(self.progress);
         Ok(fit.run(fit.begin(params)?, &batches, data)?.params)
     }
@@ -125,18 +143,22 @@ impl Recipe {
 /// # Errors
 /// If rows and selector do not fit, or the device fails.
 pub fn learn(selector: &Arc<Selector>, params: Params, rows: &Rows, recipe: &Recipe) -> Result<Params, Error> {
+    rows.check(selector, &params)?;
     let device = params.device().clone();
     let params = warm_up(selector, params, rows, recipe)?;
     if recipe.epochs == 0 {
         return Ok(params);
     }
     let net = selector.clone();
-    let fit = Fit::new(recipe.optimizer(recipe.epochs, rows.len()), move |params, (x, y, knobs): (Tensor, Tensor, Tensor), key| {
-        let key = Key::from_tensor(key)?;
-        let draws = net.draws(&key.fold_in(0)?, y.numel()).map_err(super::in_training)?;
-        let mut pass = Pass::train(key.fold_in(1)?);
-        net.loss(params, (&x, &y), &knobs, &draws, &mut pass).map_err(super::in_training)
-    });
+    let fit = Fit::new(
+        recipe.optimizer(recipe.epochs, rows.len()),
+        move |params, (x, y, knobs): (Tensor, Tensor, Tensor), key| {
+            let key = Key::from_tensor(key)?;
+            let draws = net.draws(&key.fold_in(0)?, y.numel()).map_err(super::in_training)?;
+            let mut pass = Pass::train(key.fold_in(1)?);
+            net.loss(params, (&x, &y), &knobs, &draws, &mut pass).map_err(super::in_training)
+        },
+    );
     let per_epoch = (rows.len() / recipe.batch.min(rows.len()).max(1)).max(1) as u64;
     let (steps, mut step) = (per_epoch * recipe.epochs, 0u64);
     recipe.run(fit, selector.method.name, recipe.epochs, rows.len(), &params, |positions| {
@@ -155,6 +177,7 @@ pub fn warm_up(selector: &Arc<Selector>, params: Params, rows: &Rows, recipe: &R
     if recipe.warm_up == 0 {
         return Ok(params);
     }
+    rows.check(selector, &params)?;
     let (net, device, f) = (selector.clone(), params.device().clone(), selector.features.len());
     let fit = Fit::new(recipe.optimizer(recipe.warm_up, rows.len()), move |params, (x, y): (Tensor, Tensor), key| {
         let key = Key::from_tensor(key)?;
@@ -192,6 +215,7 @@ pub fn learn_static(
     .progress(Progress::Silent);
     let batches = Batches::new(rows.len(), recipe.batch.min(rows.len()), recipe.seed, Tail::Drop);
     let batches = batches.map_err(acclimate_train::Error::from)?;
+    rows.check(selector, &selector.init(device, recipe.seed)?)?;
     let mut shown = recipe.progress.begin("static subsets", masks.len() as u64);
     let mut learned = Vec::with_capacity(masks.len());
     for (i, mask) in masks.iter().enumerate() {

@@ -188,7 +188,8 @@ impl Selector {
     ) -> Result<Tensor, Error> {
         let (n, f, horizon) = (rows(x)?, self.features.len(), self.method.horizon);
         // What costs nothing is bought already, and then never chosen; its cost here is of no account.
-        let costs: Vec<f32> = self.features.all_costs().iter().map(|c| if *c > 0.0 { *c as f32 } else { 1.0 }).collect();
+        let costs: Vec<f32> =
+            self.features.all_costs().iter().map(|c| if *c > 0.0 { *c as f32 } else { 1.0 }).collect();
         let costs = Tensor::from_slice(x.device(), &costs, &[1, f])?;
         let mut mask = self.features.free(x.device(), n)?;
         let mut total = Tensor::zeros(x.device(), &[])?;

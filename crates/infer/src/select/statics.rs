@@ -104,7 +104,8 @@ impl<'a> Judge<'a> {
                     larger.sort_unstable();
                     larger
                 };
-                let more = |s: &'_ Vec<usize>| (0..f).filter(|j| !s.contains(j)).map(|j| grown(s, j)).collect::<Vec<_>>();
+                let more =
+                    |s: &'_ Vec<usize>| (0..f).filter(|j| !s.contains(j)).map(|j| grown(s, j)).collect::<Vec<_>>();
                 smaller.iter().flat_map(more).collect()
             };
             candidates.sort();

@@ -67,11 +67,7 @@ impl Vocabulary {
     ///
     /// # Errors
     /// [`DataError::Argument`] if no word is left.
-    pub fn build<'a>(
-        texts: impl IntoIterator<Item = &'a str>,
-        least: usize,
-        most: usize,
-    ) -> Result<Self, DataError> {
+    pub fn build<'a>(texts: impl IntoIterator<Item = &'a str>, least: usize, most: usize) -> Result<Self, DataError> {
         let mut counts: HashMap<String, usize> = HashMap::new();
         for text in texts {
             for span in words(text) {
@@ -139,10 +135,7 @@ pub struct LabelledText {
 /// # Errors
 /// [`DataError::Io`]; [`DataError::Format`] for a line of another form or text that is not UTF-8; [`DataError::Label`] for
 /// a label that is not below `n_classes`.
-pub fn read_split(
-    path: impl AsRef<Path>,
-    n_classes: u32,
-) -> Result<(Vec<LabelledText>, Vec<LabelledText>), DataError> {
+pub fn read_split(path: impl AsRef<Path>, n_classes: u32) -> Result<(Vec<LabelledText>, Vec<LabelledText>), DataError> {
     let path = path.as_ref();
     let bytes = DataFile::open(path, Gzip::ByMagic)?.rest()?;
     let form = "lines `split <tab> label <tab> text` in UTF-8";

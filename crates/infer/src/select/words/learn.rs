@@ -54,6 +54,7 @@ pub fn contributions(reader: &Reader, params: &Params, ids: &Tensor) -> TrainRes
 /// # Errors
 /// If texts and reader do not fit, or the device fails.
 pub fn learn_reader(reader: &Reader, params: &Params, texts: &Texts, recipe: &WordRecipe) -> Result<Params, Error> {
+    texts.check(reader.n_words(), reader.classes())?;
     let net = reader.clone();
     let objective = move |params: &Params, (ids, y): (Tensor, Tensor), key| {
         let mut pass = Pass::train(Key::from_tensor(key)?);
@@ -73,6 +74,7 @@ pub fn learn_scorer(
     texts: &Texts,
     recipe: &WordRecipe,
 ) -> Result<Params, Error> {
+    texts.check(reader.n_words().min(scorer.n_words()), reader.classes())?;
     let (net, teacher) = (scorer.clone(), reader.clone());
     let objective = move |params: &Params, (ids, known): (Tensor, Params), _| {
         let wanted = contributions(&teacher, &known, &ids)?.detach()?;
@@ -100,6 +102,7 @@ pub fn learn_together(
     noise: f32,
     recipe: &WordRecipe,
 ) -> Result<Params, Error> {
+    texts.check(selector.reader.n_words().min(selector.scorer.n_words()), selector.reader.classes())?;
     let net = selector.clone();
     let objective = move |params: &Params, (ids, y): (Tensor, Tensor), key| {
         let key = Key::from_tensor(key)?;
@@ -109,7 +112,8 @@ pub fn learn_together(
         let noisy = scores.add(&drawn.mul_scalar(noise)?)?;
         let [words, weights, _, best] = net.choose(&ids, &noisy).map_err(in_training)?;
         let k = words.dims().get(1).copied().unwrap_or(0);
-        let middle = best.narrow(1, k - 1, 1)?.add(&best.narrow(1, best.dims()[1] - 1, 1)?)?.mul_scalar(0.5)?.detach()?;
+        let middle =
+            best.narrow(1, k - 1, 1)?.add(&best.narrow(1, best.dims()[1] - 1, 1)?)?.mul_scalar(0.5)?.detach()?;
         let soft = best.narrow(1, 0, k)?.sub(&middle)?.sigmoid()?;
         let weights = weights.mul(&straight_through(&weights.ones_like()?, &soft).map_err(in_training)?)?;
         loss::cross_entropy(&net.reader.read(params, &words, &weights, &mut pass)?, &y)

@@ -15,5 +15,5 @@ mod statics;
 
 pub use learn::{WordRecipe, contributions, learn_reader, learn_scorer, learn_together};
 pub use network::{Reader, Scorer};
-pub use statics::{Worth, linear_weights, mean_contributions, mutual_information, vocabulary_of};
 pub use selector::{Chosen, Texts, WordReading, WordSelector};
+pub use statics::{Worth, linear_weights, mean_contributions, mutual_information, vocabulary_of};

@@ -33,6 +33,11 @@ impl Reader {
         Reader { word_dropout: share, ..self }
     }
 
+    /// Words it knows, padding included.
+    pub fn n_words(&self) -> usize {
+        self.n_words
+    }
+
     /// How many classes it tells apart.
     pub fn classes(&self) -> usize {
         self.classes
@@ -101,6 +106,11 @@ impl Scorer {
     /// Over a vocabulary of `n_words` words, padding included.
     pub fn new(path: impl Into<String>, n_words: usize, width: usize) -> Self {
         Scorer { path: path.into(), n_words, width }
+    }
+
+    /// Words it knows, padding included.
+    pub fn n_words(&self) -> usize {
+        self.n_words
     }
 
     fn context(&self) -> Linear {

@@ -74,6 +74,20 @@ impl Texts {
         Texts { ids, labels: self.labels.clone() }
     }
 
+    /// Fails unless every word is below `n_words` and every class below `classes`.
+    pub(super) fn check(&self, n_words: usize, classes: usize) -> Result<(), Error> {
+        for (position, (text, label)) in self.ids.iter().zip(&self.labels).enumerate() {
+            let (what, limit, found) = match text.iter().find(|id| **id as usize >= n_words) {
+                Some(id) => ("the words of texts", n_words, *id),
+                None if *label as usize >= classes => ("the classes of texts", classes, *label),
+                None => continue,
+            };
+            let (expected, found) = (format!("numbers below {limit}"), found.to_string());
+            return Err(Error::Value { what, position, expected, found });
+        }
+        Ok(())
+    }
+
     /// Positions in groups of up to `size` texts of nearly the same length, so that little is padded.
     pub(super) fn groups(&self, size: usize) -> Vec<Vec<usize>> {
         let mut order: Vec<usize> = (0..self.len()).collect();
@@ -229,6 +243,8 @@ impl WordReading {
         step: &Compiled<(Params, Tensor), Tensor, Error>,
         mut take: impl FnMut(usize, &[f32]),
     ) -> Result<(), Error> {
+        let (reader, scorer) = (&self.selector.reader, &self.selector.scorer);
+        texts.check(reader.n_words().min(scorer.n_words()), reader.classes())?;
         for group in texts.groups(self.batch) {
             let ids = texts.padded(params.device(), &group, self.batch)?;
             let (_, said) = step.call_read::<f32>((params.clone(), ids))?;

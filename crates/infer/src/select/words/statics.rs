@@ -22,13 +22,11 @@ pub fn mutual_information(texts: &Texts, n_words: usize) -> Result<Worth, Error>
     let classes = texts.labels().iter().max().map_or(0, |c| *c as usize + 1);
     let mut with = vec![0.0; n_words * classes];
     let mut of_class = vec![0.0; classes];
+    texts.check(n_words, classes)?;
     for (text, &label) in texts.ids().iter().zip(texts.labels()) {
         of_class[label as usize] += 1.0;
         for &id in text.iter().collect::<HashSet<_>>() {
-            let Some(count) = with.get_mut(id as usize * classes + label as usize) else {
-                return Err(Error::size("words of texts", format!("numbers below {n_words}"), id));
-            };
-            *count += 1.0;
+            with[id as usize * classes + label as usize] += 1.0;
         }
     }
     let n = texts.len() as f64;
@@ -53,6 +51,7 @@ pub fn linear_weights(
     (n_words, classes): (usize, usize),
     recipe: &WordRecipe,
 ) -> Result<Worth, Error> {
+    texts.check(n_words, classes)?;
     let start = vec![
         ("table".to_owned(), vec![n_words, classes], vec![0.0; n_words * classes]),
         ("bias".to_owned(), vec![1, classes], vec![0.0; classes]),
@@ -67,10 +66,8 @@ pub fn linear_weights(
     };
     let trained = recipe.run("linear model", &start, texts, objective, |ids, y| (ids, y))?;
     let weights = trained.get("table")?.to_vec::<f32>()?;
-    let mut worth: Worth = weights
-        .chunks(classes.max(1))
-        .map(|w| w.iter().map(|w| f64::from(w.abs())).fold(0.0, f64::max))
-        .collect();
+    let mut worth: Worth =
+        weights.chunks(classes.max(1)).map(|w| w.iter().map(|w| f64::from(w.abs())).fold(0.0, f64::max)).collect();
     if let Some(padding) = worth.first_mut() {
         *padding = 0.0;
     }
@@ -83,10 +80,10 @@ pub fn linear_weights(
 /// If the device fails.
 pub fn mean_contributions(reader: &Reader, params: &Params, texts: &Texts, n_words: usize) -> Result<Worth, Error> {
     const BATCH: usize = 32;
+    texts.check(n_words.min(reader.n_words()), reader.classes())?;
     let net = reader.clone();
-    let step = compile(move |(params, ids): (Params, Tensor)| {
-        Ok::<_, Error>(contributions(&net, &params, &ids)?.abs()?)
-    });
+    let step =
+        compile(move |(params, ids): (Params, Tensor)| Ok::<_, Error>(contributions(&net, &params, &ids)?.abs()?));
     let (mut sum, mut count) = (vec![0.0; n_words], vec![0.0f64; n_words]);
     for group in texts.groups(BATCH) {
         let ids = texts.padded(params.device(), &group, BATCH)?;
@@ -95,9 +92,6 @@ pub fn mean_contributions(reader: &Reader, params: &Params, texts: &Texts, n_wor
         for (&i, said) in group.iter().zip(said.chunks(length)) {
             for (&id, c) in texts.ids()[i].iter().zip(said) {
                 let at = id as usize;
-                if at >= n_words {
-                    return Err(Error::size("words of texts", format!("numbers below {n_words}"), at));
-                }
                 (sum[at], count[at]) = (sum[at] + f64::from(*c), count[at] + 1.0);
             }
         }
