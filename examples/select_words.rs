@@ -116,7 +116,7 @@ fn main() -> Result<()> {
         mean(&corpus.test)
     );
     // Small corpora take more rounds.
-    let rounds = if corpus.train.len() < 2000 { 5 } else { 1 };
+    let rounds = if corpus.train.len() < 2000 { 3 } else { 1 };
     let recipe = |epochs: u64, rate| WordRecipe {
         epochs: rounds * epochs,
         batch: 32,
@@ -300,7 +300,7 @@ fn generated(n: usize, seed: u64) -> Vec<LabelledText> {
     let text = |_| {
         let label = pick(2) as u32;
         let mut words: Vec<String> =
-            (0..40 + pick(160)).map(|_| (0..2 + pick(2)).map(|_| syllables[pick(syllables.len())]).collect()).collect();
+            (0..40 + pick(160)).map(|_| (0..2).map(|_| syllables[pick(syllables.len())]).collect()).collect();
         // More of the one kind than of the other.
         let less = pick(2);
         for (kind, count) in [(label, less + 1 + pick(3)), (1 - label, less)] {
