@@ -8,6 +8,25 @@
 //! and says of each what it bought, what that did to the answer's entropy, what was spent and why it stopped: [`Acquired`].
 //!
 //! [`words`] does the same for texts, where a cheap network reads all words and an expensive one only those it chose.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use acclimate_infer::select::{Acquirer, Features, Recipe, Rows, Selector, Stop, dime, learn};
+//! use acclimate_tensor::Device;
+//! use acclimate_train::{Layer, fit::Progress};
+//!
+//! // The class is the sign of `a`; `b` says nothing.
+//! let x = (0..64).flat_map(|i| [if i % 2 == 0 { -1.0 } else { 1.0 }, (i / 2 % 2) as f32]).collect();
+//! let rows = Rows::new(x, (0..64).map(|i| i % 2).collect(), 2)?;
+//! let selector = Arc::new(Selector::mlp(Features::named(["a", "b"])?, 2, &[16], 0.0, dime(2))?);
+//! let recipe = Recipe { warm_up: 20, epochs: 60, batch: 16, rate: 1e-2, seed: 0, progress: Progress::Silent };
+//! let params = learn(&selector, selector.init(&Device::cpu(), 0)?, &rows, &recipe)?;
+//!
+//! let acquired = Acquirer::new(selector, params, Stop::never().confident(0.2))?.on(&rows)?;
+//! assert!(acquired.iter().all(|a| a.bought.len() == 1 && a.bought[0].name == "a"));
+//! println!("{}", acquired[0]); // a (cost 1): entropy 0.693 to .., expected .. less; class 0, spent 1, confident: ..
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 mod acquire;
 mod features;
