@@ -264,7 +264,14 @@ fn run(device: &Device, task: &Task, o: &Options, seed: u64) -> Result<Outcome> 
 
     let mut shown = Vec::new();
     // Warm draws are spread over many features at once; most of the time is for cold ones, which are what will be bought.
-    for method in [gdfs(task.most).temperatures(0.5, 0.1, 3), dime(task.most)] {
+    // The best static pair starts; its better half comes first. Then most of the time is for cold draws, which are what will be
+    // bought: warm ones are spread over many features at once.
+    let mut pair = statics.get(1).cloned().unwrap_or_default();
+    let single = statics.first().and_then(|s| s.first()).copied();
+    pair.sort_by_key(|j| Some(*j) != single);
+    let rest = task.most - pair.len();
+    let greedy = [gdfs(rest).temperatures(0.5, 0.1, 3), dime(rest)];
+    for method in greedy.map(|method| method.starting_with(&pair)) {
         let name = method.name();
         let net = selector(method)?;
         let params = learn(&net, warm.clone(), &task.train, &recipe)?;

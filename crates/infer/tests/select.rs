@@ -164,6 +164,20 @@ fn the_policy_buys_what_is_informative() {
     assert!(after_a >= 200, "{after_a} purchases were of consequence");
 }
 
+/// Given a at the start, the first choice is what it points at.
+#[test]
+fn a_start_is_learned_from() {
+    let rows = switch::rows(2000, 6);
+    let (selector, params) = learned(gdfs(1).starting_with(&[0]), &rows, 20);
+    let test = switch::rows(200, 7);
+    let acquired = Acquirer::new(selector, params, Stop::never().budget(2.0)).unwrap().on(&test).unwrap();
+    for (i, (a, y)) in acquired.iter().zip(test.y()).enumerate() {
+        let pointed = if test.row(i)[0] < 0.0 { 1 } else { 2 };
+        assert_eq!(a.bought.iter().map(|b| b.feature).collect::<Vec<_>>(), [0, pointed], "input {i}");
+        assert_eq!(a.label(), *y as usize, "input {i}");
+    }
+}
+
 /// L2X and INVASE see everything, so they keep what the switch points at.
 #[test]
 fn selectors_that_see_all_keep_what_matters() {
@@ -230,6 +244,13 @@ fn every_stop_rule_fires_and_says_so() {
     let limit = all.iter().map(|a| a.bought[1].entropy_after).fold(f64::INFINITY, f64::min) + 1e-6;
     let sure = run(Stop::never().confident(limit));
     assert!(sure.iter().zip(&all).all(|(s, a)| s.label() == a.until(limit).0 && s.bought.len() == a.until(limit).1));
+    // What everybody buys first comes first, in its order, and is not weighed.
+    let net = Arc::new(Selector::mlp(selection::features(), 3, &[5], 0.0, dime(2).starting_with(&[3, 1])).unwrap());
+    let got = Acquirer::new(net, params.clone(), Stop::never().worth(50.0)).unwrap().on(&rows).unwrap();
+    assert!(
+        got.iter()
+            .all(|a| a.bought.iter().map(|b| b.feature).eq([3, 1]) && matches!(a.reason, Reason::NotWorthIt { .. }))
+    );
     // What costs nothing is there before the first question.
     let free = selection::features().costs(&[0.0, 2.0, 0.5, 1.0]).unwrap();
     let net = Arc::new(Selector::mlp(free, 3, &[5], 0.0, dime(3)).unwrap());
@@ -308,6 +329,10 @@ fn wrong_use_is_refused_in_words() {
         (gdfs(0), "a horizon of 0"),
         (gdfs(4), "1 to 3 features"),
         (l2x(4), "k = 4"),
+        (gdfs(1).starting_with(&[0, 0]), "it starts with [0, 0]"),
+        (dime(1).starting_with(&[3]), "different features below 3"),
+        (dime(2).starting_with(&[0, 1]), "a horizon of 2"),
+        (l2x(1).starting_with(&[0]), "it does not buy"),
         (invase(-1.0), "a price of -1"),
         (gdfs(1).temperatures(0.0, 0.1, 2), "temperatures 0 to 0.1"),
     ] {

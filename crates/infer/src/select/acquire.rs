@@ -281,13 +281,16 @@ impl Acquirer {
         let values = self.selector.method.kind == Kind::Value;
         let rank = |j: usize| f64::from(said.scores[j]) / if values { features.cost(j) } else { 1.0 };
         // Sums of costs round: a budget of .3 pays for .1 three times.
-        let affordable = open.filter(|j| features.cost(*j) <= left * (1.0 + 1e-12) + 1e-12);
+        let pays = |j: &usize| features.cost(*j) <= left * (1.0 + 1e-12) + 1e-12;
+        // What everybody buys first is not weighed.
+        let first = self.selector.method.first.iter().copied().find(|j| row.mask[*j] == 0.0);
+        let affordable = open.filter(|j| first.is_none_or(|first| first == *j)).filter(pays);
         let Some(best) = affordable.reduce(|a, b| if rank(b) > rank(a) { b } else { a }) else {
             row.reason = Some(Reason::Budget { left });
             return None;
         };
         let expected = values.then(|| f64::from(said.scores[best]));
-        if let Some(limit) = self.stop.worth.filter(|limit| rank(best) < *limit) {
+        if let Some(limit) = self.stop.worth.filter(|limit| first.is_none() && rank(best) < *limit) {
             row.reason = Some(Reason::NotWorthIt { expected: rank(best), limit });
             return None;
         }

@@ -156,6 +156,20 @@ impl Selector {
         }
     }
 
+    /// The mask before the first choice, and what the answers on the way there lose, summed: 0 if nothing is bought first.
+    fn start(&self, params: &Params, (x, y): (&Tensor, &Tensor), pass: &mut Pass) -> Result<(Tensor, Tensor), Error> {
+        let n = rows(x)?;
+        let mut mask = self.features.free(x.device(), n)?;
+        let mut total = Tensor::zeros(x.device(), &[])?;
+        for &feature in &self.method.first {
+            total = total.add(&loss::cross_entropy(&self.predict(params, x, &mask, pass)?, y)?)?;
+            let one = super::statics::mask(&[feature], self.features.len())?;
+            let one = Tensor::from_slice(x.device(), &one, &[1, self.features.len()])?;
+            mask = mask.maximum(&one.expand(&[n, self.features.len()])?)?;
+        }
+        Ok((mask, total))
+    }
+
     fn policy_loss(
         &self,
         params: &Params,
@@ -164,9 +178,9 @@ impl Selector {
         draws: &Draws,
         pass: &mut Pass,
     ) -> Result<Tensor, Error> {
-        let (n, horizon) = (rows(x)?, self.method.horizon);
-        let mut mask = self.features.free(x.device(), n)?;
-        let mut total = Tensor::zeros(x.device(), &[])?;
+        let horizon = self.method.horizon;
+        let (mut mask, mut total) = self.start(params, (x, y), pass)?;
+        total = total.mul_scalar(1.0 / horizon as f32)?;
         for step in 0..horizon {
             let scores = self.policy.apply(params, &self.features.seen(x, &mask)?, pass)?;
             let open = scores.add(&mask.mul_scalar(NEVER)?)?;
@@ -186,13 +200,12 @@ impl Selector {
         draws: &Draws,
         pass: &mut Pass,
     ) -> Result<Tensor, Error> {
-        let (n, f, horizon) = (rows(x)?, self.features.len(), self.method.horizon);
+        let (f, horizon) = (self.features.len(), self.method.horizon);
         // What costs nothing is bought already, and then never chosen; its cost here is of no account.
         let costs: Vec<f32> =
             self.features.all_costs().iter().map(|c| if *c > 0.0 { *c as f32 } else { 1.0 }).collect();
         let costs = Tensor::from_slice(x.device(), &costs, &[1, f])?;
-        let mut mask = self.features.free(x.device(), n)?;
-        let mut total = Tensor::zeros(x.device(), &[])?;
+        let (mut mask, mut total) = self.start(params, (x, y), pass)?;
         let (mut values, mut log_p) = self.scores(params, x, &mask, pass)?;
         for step in 0..horizon {
             let at = |t: &Tensor| t.narrow(0, step, 1)?.squeeze(0);

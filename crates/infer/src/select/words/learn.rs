@@ -89,9 +89,9 @@ pub fn learn_scorer(
 }
 
 /// Learns reader and scorer on the chosen words alone, by L2X with one sample without replacement: the k words of the largest
-/// score + Gumbel noise (the Gumbel-top-k trick; Kool, van Hoof, Welling 2019) are read; each with the weight
-/// 1 − sg(σ(a)) + σ(a), a its noisy score less the middle between the last that is chosen and the first that is not. `noise`
-/// scales the noise. Labels are those of the texts.
+/// score + Gumbel noise (the Gumbel-top-k trick; Kool, van Hoof, Welling 2019) are read, each with the weight
+/// 1 − sg(σ(a)) + σ(a), a its noisy score less the middle between the k-th score and the next, k that of the batch's padded
+/// length. `noise` scales the noise. Labels are those of the texts.
 ///
 /// # Errors
 /// As [`learn_reader`].
