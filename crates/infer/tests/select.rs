@@ -86,7 +86,8 @@ mod switch {
 fn learned(method: Method, rows: &Rows, epochs: u64) -> (Arc<Selector>, acclimate_train::Params) {
     let features = Features::named(["a", "b", "c", "d"]).unwrap();
     let selector = Arc::new(Selector::mlp(features, 2, &[32], 0.0, method).unwrap());
-    let recipe = Recipe { warm_up: 10, epochs, batch: 64, rate: 5e-3, seed: 1, progress: Progress::Silent };
+    let recipe =
+        Recipe { warm_up: 10, epochs, batch: 64, rate: 5e-3, last_rate: 5e-5, seed: 1, progress: Progress::Silent };
     let params = selector.init(&Device::cpu(), 3).unwrap();
     let params = learn(&selector, params, rows, &recipe).unwrap();
     (selector, params)
@@ -161,7 +162,8 @@ fn the_policy_buys_what_is_informative() {
             known[bought.feature] = Some(u32::from(test.row(i)[bought.feature] > 0.0));
         }
     }
-    assert!(after_a >= 200, "{after_a} purchases were of consequence");
+    // Two of three known, the third decides in half of the inputs.
+    assert!(after_a >= 150, "{after_a} purchases were of consequence");
 }
 
 /// Given a at the start, the first choice is what it points at.
@@ -264,7 +266,8 @@ fn nothing_is_planned_from_the_second_round_on() {
     let device = Device::cpu();
     let features = Features::named(["a", "b", "c", "d"]).unwrap();
     let selector = Arc::new(Selector::mlp(features, 2, &[8], 0.0, gdfs(3)).unwrap());
-    let recipe = Recipe { warm_up: 1, epochs: 1, batch: 64, rate: 1e-3, seed: 1, progress: Progress::Silent };
+    let recipe =
+        Recipe { warm_up: 1, epochs: 1, batch: 64, rate: 1e-3, last_rate: 1e-3, seed: 1, progress: Progress::Silent };
     let params = learn(&selector, selector.init(&device, 0).unwrap(), &rows, &recipe).unwrap();
     let acquirer = Acquirer::new(selector.clone(), params.clone(), Stop::never()).unwrap();
     acquirer.on(&rows).unwrap();
@@ -355,7 +358,8 @@ fn wrong_use_is_refused_in_words() {
     says(buyer.run(1, |_, _| Ok(vec![])).unwrap_err(), "1 numbers, found 0");
     says(Judge::new(&policy, &rows).judge(&params(&policy), &[7]).unwrap_err(), "a feature below 3, found 7");
     let wide = Rows::new(vec![0.5; 4], vec![0], 4).unwrap();
-    let recipe = Recipe { warm_up: 1, epochs: 1, batch: 1, rate: 1e-3, seed: 0, progress: Progress::Silent };
+    let recipe =
+        Recipe { warm_up: 1, epochs: 1, batch: 1, rate: 1e-3, last_rate: 1e-3, seed: 0, progress: Progress::Silent };
     assert!(warm_up(&policy, params(&policy), &wide, &recipe).unwrap_err().to_string().contains("inputs [n, 3]"));
     // Words.
     says(Texts::new(vec![vec![1, 0]], vec![0]).unwrap_err(), "words from 1");

@@ -108,8 +108,11 @@ pub struct Recipe {
     pub epochs: u64,
     /// Rows of a batch.
     pub batch: usize,
-    /// First learning rate of Adam; it falls to a fifth along a cosine.
+    /// First learning rate of Adam.
     pub rate: f32,
+    /// The last; it falls along a cosine. Values (`dime`) settle with a small one, a policy (`gdfs`) still has to move in its last,
+    /// coldest stage.
+    pub last_rate: f32,
     /// Seed of order and noise.
     pub seed: u64,
     /// How to show progress.
@@ -119,7 +122,7 @@ pub struct Recipe {
 impl Recipe {
     fn optimizer(&self, epochs: u64, rows: usize) -> optim::Optimizer {
         let steps = epochs.saturating_mul((rows / self.batch.max(1)).max(1) as u64).max(1);
-        optim::adam(Schedule::cosine_to(self.rate, 0.2 * self.rate, steps))
+        optim::adam(Schedule::cosine_to(self.rate, self.last_rate, steps))
     }
 
     fn run<B: acclimate_tensor::Tree + 'static>(

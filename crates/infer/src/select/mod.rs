@@ -19,7 +19,9 @@
 //! let x = (0..64).flat_map(|i| [if i % 2 == 0 { -1.0 } else { 1.0 }, (i / 2 % 2) as f32]).collect();
 //! let rows = Rows::new(x, (0..64).map(|i| i % 2).collect(), 2)?;
 //! let selector = Arc::new(Selector::mlp(Features::named(["a", "b"])?, 2, &[16], 0.0, dime(2))?);
-//! let recipe = Recipe { warm_up: 20, epochs: 60, batch: 16, rate: 1e-2, seed: 0, progress: Progress::Silent };
+//! let recipe = Recipe {
+//!     warm_up: 20, epochs: 60, batch: 16, rate: 1e-2, last_rate: 1e-4, seed: 0, progress: Progress::Silent,
+//! };
 //! let params = learn(&selector, selector.init(&Device::cpu(), 0)?, &rows, &recipe)?;
 //!
 //! let acquired = Acquirer::new(selector, params, Stop::never().confident(0.2))?.on(&rows)?;
