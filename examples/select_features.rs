@@ -232,7 +232,7 @@ fn clothes(o: &Options, seed: u64) -> Result<Task> {
 fn run(device: &Device, task: &Task, o: &Options, seed: u64) -> Result<Outcome> {
     let started = Instant::now();
     let many = task.features.len() > 12;
-    let epochs = o.epochs.unwrap_or(if o.smoke { 2 } else { 25 });
+    let epochs = o.epochs.unwrap_or(if o.smoke { 2 } else { 30 });
     let recipe = Recipe { warm_up: 0, epochs, batch: 256, rate: 2e-3, last_rate: 4e-4, seed, progress: Progress::Auto };
     let hidden: &[usize] = if o.smoke { &[32] } else { &[128, 128] };
     let selector = |method: Method| -> Result<Arc<Selector>> {

@@ -180,6 +180,10 @@ impl Selector {
     ) -> Result<Tensor, Error> {
         let horizon = self.method.horizon;
         let (mut mask, mut total) = self.start(params, (x, y), pass)?;
+        if !self.method.first.is_empty() {
+            // No step below judges what everybody starts with.
+            total = total.add(&loss::cross_entropy(&self.predict(params, x, &mask, pass)?, y)?)?;
+        }
         total = total.mul_scalar(1.0 / horizon as f32)?;
         for step in 0..horizon {
             let scores = self.policy.apply(params, &self.features.seen(x, &mask)?, pass)?;
