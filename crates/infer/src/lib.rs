@@ -19,6 +19,7 @@ pub mod queue;
 pub mod receipt;
 pub mod report;
 mod report_row;
+pub mod select;
 pub mod sensor;
 pub mod session;
 pub mod source;

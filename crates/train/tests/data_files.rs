@@ -214,6 +214,17 @@ fn the_real_signs_are_what_they_say() {
 }
 
 #[test]
+fn a_column_of_texts_is_numbered_by_the_alphabet() {
+    let path = data("sacramento/sacramento.csv");
+    let (kinds, names) = Table::read_categories(&path, "type").unwrap();
+    assert_eq!(names, ["Condo", "Multi_Family", "Residential"]);
+    let count = |kind| kinds.iter().filter(|k| **k == kind).count();
+    assert_eq!([count(0), count(1), count(2)], [53, 13, 866]);
+    let error = Table::read_categories(&path, "typ").unwrap_err();
+    assert!(matches!(error, DataError::MissingColumn { .. }), "{error}");
+}
+
+#[test]
 fn sacramento_is_what_it_says() {
     let table = Table::read(data("sacramento/sacramento.csv"), &["price", "beds", "baths", "sqft"]).unwrap();
     assert_eq!(table.n_rows(), 932);

@@ -25,6 +25,7 @@ mod picture;
 mod plot;
 mod severity;
 mod table;
+mod words;
 
 use std::path::Path;
 
@@ -142,6 +143,11 @@ impl Report {
             "<div class=\"receipt\">{words}<details><summary>As it stands in the log</summary><pre>{}</pre></details></div>",
             escape(&json)
         )))
+    }
+
+    /// A text with the pieces marked that were chosen, by their bytes; what is no piece of the text is left out.
+    pub fn marked(&mut self, title: &str, text: &str, spans: &[std::ops::Range<usize>]) -> &mut Self {
+        self.push(&words::marked(title, text, spans))
     }
 
     /// The whole file as text.

@@ -15,6 +15,7 @@ mod open;
 pub(crate) mod picture;
 pub mod rng;
 mod table;
+pub mod text;
 
 pub use augment::Augment;
 pub use batches::{Batches, Epoch, Tail};

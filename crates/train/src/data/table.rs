@@ -70,6 +70,28 @@ impl Table {
         Ok(Self { path: path.to_owned(), names, columns, n_rows })
     }
 
+    /// The texts of a column of a CSV file, as this table reads it: for each row the number of its text, and the texts in
+    /// alphabetical order.
+    ///
+    /// # Errors
+    /// Those of [`Table::read`], but any cell is a text.
+    pub fn read_categories(path: impl AsRef<Path>, name: &str) -> Result<(Vec<usize>, Vec<String>), DataError> {
+        let path = path.as_ref();
+        let text = DataFile::open(path, Gzip::ByMagic)?.rest()?;
+        let malformed = |error: csv::Error| {
+            DataError::format(path, "comma-separated values with a header", error, "correct the file")
+        };
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(Cursor::new(text));
+        let header = reader.headers().map_err(malformed)?.clone();
+        let at = position(path, &header, name)?;
+        let cells = reader.records().map(|record| Ok(record?.get(at).unwrap_or_default().to_owned()));
+        let cells = cells.collect::<Result<Vec<String>, csv::Error>>().map_err(malformed)?;
+        let mut names = cells.clone();
+        names.sort_unstable();
+        names.dedup();
+        Ok((cells.iter().map(|cell| names.partition_point(|name| name < cell)).collect(), names))
+    }
+
     /// How many rows there are.
     pub fn n_rows(&self) -> usize {
         self.n_rows
