@@ -1,6 +1,7 @@
 //! All parameters of a network move for each input: the same step kept as Δ, a copy of the weights for every slot, and kept as
 //! pairs of what layers saw and how their outputs should change. Room, time, and how far the answers are apart.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,6 +42,9 @@ struct Options {
     /// Seed of weights and views
     #[arg(long, default_value_t = 0)]
     seed: u64,
+    /// Folder for rows.json
+    #[arg(long, default_value = "run/full_step")]
+    out: PathBuf,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     json: bool,
@@ -95,11 +99,13 @@ fn main() -> Result<()> {
         show(&row);
         rows.push(row);
     }
+    let line = serde_json::json!({
+        "device": device.to_string(), "engine": device.kind().to_string(), "network": subject.name,
+        "parameters": n_values, "views": o.views, "rows": rows,
+    });
+    fs::create_dir_all(&o.out).with_context(|| format!("create {}", o.out.display()))?;
+    fs::write(o.out.join("rows.json"), line.to_string()).with_context(|| format!("write into {}", o.out.display()))?;
     if o.json {
-        let line = serde_json::json!({
-            "device": device.to_string(), "engine": device.kind().to_string(), "network": subject.name,
-            "parameters": n_values, "views": o.views, "rows": rows,
-        });
         println!("{line}");
     }
     Ok(())

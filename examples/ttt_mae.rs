@@ -1,7 +1,8 @@
 //! Test-time training by masked patches: an encoder is trained to tell classes and to paint what is hidden from it, and then
 //! paints each test image a few times before it answers. Accuracy on clean and shifted images, beside the network as it is.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -41,6 +42,9 @@ struct Options {
     /// Test images of each class
     #[arg(long, default_value_t = 20)]
     per_class: usize,
+    /// Folder for rows.json
+    #[arg(long, default_value = "run/ttt_mae")]
+    out: PathBuf,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     json: bool,
@@ -154,11 +158,13 @@ fn main() -> Result<()> {
         );
         rows.push(row);
     }
+    let line = serde_json::json!({
+        "device": device.to_string(), "engine": device.kind().to_string(), "rate": rate, "steps": o.steps,
+        "masks": o.masks, "severity": o.severity, "rows": rows,
+    });
+    fs::create_dir_all(&o.out).with_context(|| format!("create {}", o.out.display()))?;
+    fs::write(o.out.join("rows.json"), line.to_string()).with_context(|| format!("write into {}", o.out.display()))?;
     if o.json {
-        let line = serde_json::json!({
-            "device": device.to_string(), "engine": device.kind().to_string(), "rate": rate, "steps": o.steps,
-            "masks": o.masks, "severity": o.severity, "rows": rows,
-        });
         println!("{line}");
     }
     Ok(())

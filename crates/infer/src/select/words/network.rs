@@ -9,7 +9,7 @@ use acclimate_train::{Kind, Layer, Params, Pass, Result as TrainResult};
 /// Logit of a word that must not be attended to.
 const NEVER: f32 = -1e9;
 
-/// Reads words with weights w in 0..1: e = table[ids]; h = e + softmax(QKᵀ/√d + ln w)·V, a head of self-attention;
+/// Reads words with weights w in 0..1: e = table\[ids\]; h = e + softmax(QKᵀ/√d + ln w)·V, a head of self-attention;
 /// y = MLP(Σ_i w_i h_i / (1 + Σ_i w_i)). Shapes: ids (u32) [n, l] and weights [n, l] → [n, classes]. A word of weight 0 is
 /// as if it were not there. In training a share of the words is dropped.
 #[derive(Clone, Debug)]
@@ -93,7 +93,7 @@ impl Layer for Reader {
     }
 }
 
-/// Scores words: s_i = e_i·(W c + b) with e = table[ids] and c = Σ_i e_i/√l over the l words of the text. Shapes: ids
+/// Scores words: s_i = e_i·(W c + b) with e = table\[ids\] and c = Σ_i e_i/√l over the l words of the text. Shapes: ids
 /// (u32) [n, l] → [n, l]; padding gets a score below all others.
 #[derive(Clone, Debug)]
 pub struct Scorer {
