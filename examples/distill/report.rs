@@ -30,7 +30,7 @@ pub fn report(
         ("training images", format!("{}, {} views each, {} passes", subject.train.len(), o.views, o.passes)),
         ("judged on", format!("{} images", subject.test.len())),
         ("teacher", format!("{teacher:.4}")),
-        ("loss", format!("{} of T² KL at T = {}, {} of cross-entropy", o.alpha, o.temperature, 1.0 - o.alpha)),
+        ("loss", format!("{} of T² KL at T = {}, the rest cross-entropy", o.alpha, o.temperature)),
     ]);
     report.section("Seed by seed");
     report.text(
