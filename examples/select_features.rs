@@ -263,7 +263,6 @@ fn run(device: &Device, task: &Task, o: &Options, seed: u64) -> Result<Outcome> 
     let mut curves = vec![Curve { name: "best static subset".into(), points }];
 
     let mut shown = Vec::new();
-    // Warm draws are spread over many features at once; most of the time is for cold ones, which are what will be bought.
     // The best static pair starts; its better half comes first. Then most of the time is for cold draws, which are what will be
     // bought: warm ones are spread over many features at once.
     let mut pair = statics.get(1).cloned().unwrap_or_default();

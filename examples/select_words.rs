@@ -192,7 +192,7 @@ fn main() -> Result<()> {
             }
         }
         let best = best.context("no ranking")?;
-        let timing = time(&device, &selector, kept, &corpus.test, o.smoke)?;
+        let timing = time(&selector, kept, &corpus.test, o.smoke)?;
         let row = Row {
             share,
             words,
@@ -316,7 +316,7 @@ fn generated(n: usize, seed: u64) -> Vec<LabelledText> {
 }
 
 /// Milliseconds a text, of long texts: all words and chosen words, alone and in batches of 32. Medians; plans are made before.
-fn time(device: &Device, selector: &Arc<WordSelector>, params: &Params, texts: &Texts, smoke: bool) -> Result<Timing> {
+fn time(selector: &Arc<WordSelector>, params: &Params, texts: &Texts, smoke: bool) -> Result<Timing> {
     let long: Vec<usize> =
         (0..texts.len()).filter(|&i| texts.ids()[i].len() >= if smoke { 150 } else { LONG }).take(64).collect();
     let batch = |size: usize| -> Result<Vec<Texts>> {
@@ -327,7 +327,6 @@ fn time(device: &Device, selector: &Arc<WordSelector>, params: &Params, texts: &
         };
         Ok(long.chunks(size).filter(|g| g.len() == size).map(part).collect::<Result<Vec<_>, _>>()?)
     };
-    let _ = device;
     let mut result = Timing::default();
     for size in [1, 32] {
         let reading = WordReading::new(selector.clone(), size);

@@ -249,7 +249,7 @@ impl<'a> Rows<'a> {
 }
 
 /// Index of the largest number, the first of equals.
-fn first_peak(row: &[f32]) -> usize {
+pub(crate) fn first_peak(row: &[f32]) -> usize {
     row.iter().enumerate().fold(0, |best, (i, &p)| if p > row[best] { i } else { best })
 }
 

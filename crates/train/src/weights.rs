@@ -52,8 +52,7 @@ pub fn save(path: impl AsRef<Path>, params: &Params) -> Result<()> {
 
 /// Parameters and buffers as the bytes of a safetensors file.
 pub fn to_bytes(params: &Params) -> Result<Vec<u8>> {
-    let mut named = params.to_named()?;
-    named.extend(params.buffers_to_named()?);
+    let named = params.all_to_named()?;
     // Little-endian on every platform.
     let little = |(path, dims, values): Named| (path, dims, values.iter().flat_map(|v| v.to_le_bytes()).collect());
     let stored: Vec<(String, Vec<usize>, Vec<u8>)> = named.into_iter().map(little).collect();

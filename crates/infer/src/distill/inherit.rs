@@ -20,9 +20,7 @@ use crate::error::Error;
 /// # Ok::<(), acclimate_infer::Error>(())
 /// ```
 pub fn inherit(student: &Params, teacher: &Params, of: impl Fn(&str) -> Option<String>) -> Result<Params, Error> {
-    let (mut own, mut given) = (student.to_named()?, teacher.to_named()?);
-    own.extend(student.buffers_to_named()?);
-    given.extend(teacher.buffers_to_named()?);
+    let (mut own, given) = (student.all_to_named()?, teacher.all_to_named()?);
     for (path, dims, values) in &mut own {
         let Some(wanted) = of(path) else { continue };
         let Some((_, found, from)) = given.iter().find(|(path, ..)| *path == wanted) else {

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::stream::{Order, Part, Row, Visit, visits};
 use crate::error::Error;
-use crate::metrics::Scores;
+use crate::metrics::{Scores, first_peak};
 use crate::receipt::Action;
 use crate::report_row::softmax;
 use crate::session::{Answered, Session};
@@ -197,12 +197,11 @@ fn part_run(part: &Part<'_>, noted: &[Noted]) -> Result<PartRun, Error> {
     let classes = noted.first().map_or(0, |n| n.probabilities.len());
     let probabilities: Vec<f32> = noted.iter().flat_map(|n| n.probabilities.iter().copied()).collect();
     let labels: Vec<usize> = part.data.labels.iter().map(|&l| l as usize).collect();
-    let best = |p: &[f32]| p.iter().enumerate().fold(0, |best, (i, &x)| if x > p[best] { i } else { best });
     Ok(PartRun {
         name: part.name.to_owned(),
         severity: part.severity,
         scores: Scores::measure(&probabilities, classes, &labels)?,
-        right: noted.iter().zip(&labels).map(|(n, &label)| best(&n.probabilities) == label).collect(),
+        right: noted.iter().zip(&labels).map(|(n, &label)| first_peak(&n.probabilities) == label).collect(),
         acted: noted.iter().map(|n| n.acted).collect(),
         rolled_back: noted.iter().filter(|n| n.rolled_back).count(),
         late: noted.iter().filter(|n| n.late).count(),

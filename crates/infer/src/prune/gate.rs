@@ -9,7 +9,7 @@
 //! are neither computed nor read: each input gathers its own k × k' kernels from the weight and convolves only those.
 
 use acclimate_kernels::{Conv2d, TensorOps};
-use acclimate_tensor::{Result as TensorResult, Tensor};
+use acclimate_tensor::Tensor;
 use acclimate_train::error::InLayer;
 use acclimate_train::layer::{Init, Start, join};
 use acclimate_train::nn::{BatchNorm, Linear};
@@ -135,25 +135,16 @@ impl Stage {
         let [mean, variance] = [self.name("bn", "running_mean"), self.name("bn", "running_var")];
         let (mean, variance) = (of(params.buffer(&mean)?)?, of(params.buffer(&variance)?)?);
         let (gamma, beta) = (of(params.get(&self.name("bn", "weight"))?)?, of(params.get(&self.name("bn", "bias"))?)?);
-        let y = y.sub(&mean)?.mul(&variance.add_scalar(1e-5)?.rsqrt()?.mul(&gamma)?)?.add(&beta)?;
+        let y = y.sub(&mean)?.mul(&variance.add_scalar(self.norm.eps())?.rsqrt()?.mul(&gamma)?)?.add(&beta)?;
         let y = y.mul(&g.reshape(&[n, k, 1, 1])?)?.relu()?;
         Ok(Sparse { x: y, index: Some(winners) })
     }
 
     /// The kernels from `seen` input channels to `k` output channels of each input: [n·k, seen, 3, 3].
-    fn kernels(
-        &self,
-        params: &Params,
-        from: Option<&Tensor>,
-        to: &Tensor,
-        [n, seen, k]: [usize; 3],
-    ) -> TensorResult<Tensor> {
-        let weight = params.get(&self.name("conv", "weight")).map_err(|e| match e {
-            Error::Tensor(e) => e,
-            other => acclimate_tensor::Error::argument("gated convolution", "weight", "a parameter", other),
-        })?;
+    fn kernels(&self, params: &Params, from: Option<&Tensor>, to: &Tensor, [n, seen, k]: [usize; 3]) -> Result<Tensor> {
+        let weight = params.get(&self.name("conv", "weight"))?;
         if from.is_none() {
-            return weight.reshape(&[self.outputs, self.inputs * 9])?.take(to)?.reshape(&[n * k, seen, 3, 3]);
+            return Ok(weight.reshape(&[self.outputs, self.inputs * 9])?.take(to)?.reshape(&[n * k, seen, 3, 3])?);
         }
         let device = weight.device();
         let width = u32::try_from(self.inputs).unwrap_or(u32::MAX);
@@ -163,7 +154,7 @@ impl Stage {
             None => Tensor::iota(device, &[n, k, seen], 2)?,
         };
         let taps = weight.reshape(&[self.outputs * self.inputs, 9])?;
-        taps.take(&row.add(&column)?)?.reshape(&[n * k, seen, 3, 3])
+        Ok(taps.take(&row.add(&column)?)?.reshape(&[n * k, seen, 3, 3])?)
     }
 }
 

@@ -60,8 +60,7 @@ impl Pruned {
         let model = narrowed(model, &kept)?;
         // The layout is the narrower model's own, so that its files and everyone else's fit.
         let like = model.init(params.device(), 0)?;
-        let mut values: Vec<Named> = params.to_named()?;
-        values.extend(params.buffers_to_named()?);
+        let values = params.all_to_named()?;
         let has =
             |path: &str| like.index().get(path).is_some() || like.buffer_index().is_some_and(|b| b.get(path).is_some());
         let values = values.iter().filter(|v| has(&v.0)).filter_map(|v| kept.select(v).transpose());

@@ -44,9 +44,7 @@ struct Values {
 
 impl Values {
     fn of(params: &Params) -> Result<Self, Error> {
-        let mut all = params.to_named()?;
-        all.extend(params.buffers_to_named()?);
-        Ok(Values { all })
+        Ok(Values { all: params.all_to_named()? })
     }
 
     /// Positions of the elements of a place.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use acclimate_kernels::concat;
+use acclimate_kernels::{TensorOps, concat};
 use acclimate_tensor::{Compiled, Tensor, compile};
 use acclimate_train::{Params, Pass};
 use serde::Serialize;
@@ -52,7 +52,7 @@ pub struct Acquired {
 impl Acquired {
     /// The most likely class.
     pub fn label(&self) -> usize {
-        super::largest(&self.probabilities)
+        crate::metrics::first_peak(&self.probabilities)
     }
 
     /// Entropy of the answer, in nats.
@@ -222,8 +222,7 @@ impl Acquirer {
         let (net, f) = (self.selector.clone(), self.selector.features.len());
         let step = compile(move |(params, x): (Params, Tensor)| {
             let (mask, scores) = net.whole_mask(&params, &x)?;
-            let log_p =
-                acclimate_kernels::TensorOps::log_softmax(&net.predict(&params, &x, &mask, &mut Pass::infer())?, 1)?;
+            let log_p = net.predict(&params, &x, &mask, &mut Pass::infer())?.log_softmax(1)?;
             Ok::<_, Error>(concat(&[&log_p, &mask, &scores], 1)?)
         });
         let positions: Vec<usize> = (0..rows.len()).collect();
@@ -262,7 +261,7 @@ impl Acquirer {
     /// The feature to buy next for a row, or none and the reason.
     fn decide(&self, row: &mut Row, said: Said<'_>) -> Option<usize> {
         let features = &self.selector.features;
-        let label = super::largest(&said.probabilities);
+        let label = crate::metrics::first_peak(&said.probabilities);
         match row.bought.last_mut() {
             Some(last) => (last.entropy_after, last.label) = (said.entropy, label),
             None => row.start = Some((said.entropy, label)),

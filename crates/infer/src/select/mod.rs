@@ -51,11 +51,6 @@ pub use stop::{Reason, Stop};
 
 use crate::error::Error;
 
-/// Position of the first largest number; 0 of none.
-fn largest(x: &[f32]) -> usize {
-    x.iter().enumerate().fold((0, f32::NEG_INFINITY), |best, (i, x)| if *x > best.1 { (i, *x) } else { best }).0
-}
-
 /// An error as the training loop wants it.
 fn in_training(error: Error) -> acclimate_train::Error {
     match error {

@@ -74,7 +74,7 @@ impl<'a> Judge<'a> {
                 let Some(of_label) = log_p.get(label) else {
                     return Err(Error::size("labels", format!("classes below {classes}"), label));
                 };
-                right += usize::from(super::largest(log_p) == label);
+                right += usize::from(crate::metrics::first_peak(log_p) == label);
                 loss -= f64::from(*of_label);
             }
         }

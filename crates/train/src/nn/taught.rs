@@ -6,7 +6,7 @@ use acclimate_tensor::Tensor;
 
 use crate::error::{Error, Result};
 use crate::layer::{Init, Layer, Pass, Start, join};
-use crate::params::{Kind, Named, Params};
+use crate::params::{Kind, Params};
 
 /// What the teacher's paths begin with.
 const TEACHER: &str = "teacher";
@@ -40,9 +40,12 @@ impl Taught {
                 format!("`{path}`"),
             ));
         }
-        let found = self.like.with_values(both(teacher)?, "the teacher's parameters")?;
+        let found = self.like.with_values(teacher.all_to_named()?, "the teacher's parameters")?;
         buffers.extend(
-            both(&found)?.into_iter().map(|(path, dims, values)| ((join(TEACHER, &path), dims, values), Kind::Other)),
+            found
+                .all_to_named()?
+                .into_iter()
+                .map(|(path, dims, values)| ((join(TEACHER, &path), dims, values), Kind::Other)),
         );
         Params::from_items(student.device(), &main, &buffers)
     }
@@ -82,13 +85,6 @@ impl Taught {
 
 fn is_teachers(path: &str) -> bool {
     path.strip_prefix(TEACHER).is_some_and(|rest| rest.starts_with('.'))
-}
-
-/// Parameters and buffers, as they are named in a file.
-fn both(params: &Params) -> Result<Vec<Named>> {
-    let mut named = params.to_named()?;
-    named.extend(params.buffers_to_named()?);
-    Ok(named)
 }
 
 impl Layer for Taught {

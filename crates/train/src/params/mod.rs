@@ -321,6 +321,13 @@ impl Params {
         self.buffers.as_ref().map_or(Ok(Vec::new()), |buffers| self.read(buffers))
     }
 
+    /// The parameters' values in order, then the buffers': what a file of weights holds.
+    pub fn all_to_named(&self) -> Result<Vec<Named>> {
+        let mut named = self.to_named()?;
+        named.extend(self.buffers_to_named()?);
+        Ok(named)
+    }
+
     fn read(&self, arena: &Arena) -> Result<Vec<Named>> {
         let all = arena.tensor.to_vec::<f32>()?;
         let one = |e: &Entry| {

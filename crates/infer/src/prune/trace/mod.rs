@@ -11,9 +11,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 use acclimate_tensor::Tensor;
-use acclimate_tensor::op::{Core, View};
 use acclimate_train::params::{Entry, Kind};
-use acclimate_train::{Layer, Params};
+use acclimate_train::{Layer, Params, Pass};
 
 use self::labels::{Atom, Axis, FIXED, ZERO};
 use self::rules::Walk;
@@ -201,32 +200,16 @@ pub(super) fn visit(end: &Tensor, mut show: impl FnMut(&Tensor, &dyn acclimate_t
 /// # Errors
 /// If the model does not take such an input or computing fails.
 pub fn input_norms(model: &dyn Layer, params: &Params, x: &Tensor) -> Result<BTreeMap<String, Vec<f32>>, Error> {
-    let recorded = record(model, params, x)?;
-    let mut alias: HashMap<(u64, usize), usize> = HashMap::new();
-    for (at, (entry, leaf)) in recorded.leaves.iter().enumerate() {
-        if entry.kind == Kind::Weight {
-            alias.insert(leaf.id(), at);
-        }
-    }
-    let mut found = Vec::new();
-    visit(&recorded.output, |t, op, inputs| match (op.core(), op.name(), inputs) {
-        (Some(Core::View(View::Reshape(_))), _, [x]) => {
-            if let Some(&at) = alias.get(&x.id()) {
-                alias.insert(t.id(), at);
-            }
-        }
-        (_, "matmul" | "conv2d", [x, w]) => {
-            if let Some(&at) = alias.get(&w.id()) {
-                found.push((at, op.name(), x.clone()));
-            }
-        }
-        _ => {}
-    });
+    let mut pass = Pass::infer().with_products();
+    model.apply(params, x, &mut pass)?;
     let mut norms = BTreeMap::new();
-    for (at, name, x) in found {
-        let axes: &[isize] = if name == "matmul" { &[0, 1] } else { &[0, 2, 3] };
-        let norm = x.square()?.sum(axes)?.sqrt()?.to_vec::<f32>()?;
-        norms.insert(recorded.leaves[at].0.path.clone(), norm);
+    for product in pass.take_products() {
+        // Features are axis 1 of images, else the last.
+        let rank = product.x.dims().len();
+        let features = if product.sliding.is_some() { 1 } else { rank.saturating_sub(1) };
+        let others: Vec<isize> =
+            (0isize..).zip(0..rank).filter(|(_, axis)| *axis != features).map(|(a, _)| a).collect();
+        norms.insert(product.path, product.x.square()?.sum(&others)?.sqrt()?.to_vec::<f32>()?);
     }
     Ok(norms)
 }

@@ -64,10 +64,10 @@ impl<'g> Lines<'g> {
         (plane, u * du / down * self.pitch + v * dv / along)
     }
 
-    fn taps(&self) -> impl Iterator<Item = (usize, usize)> + '_ {
+    /// The taps of a channel.
+    fn taps(&self, c: usize) -> impl Iterator<Item = (usize, usize)> + '_ {
         let g = self.g;
-        let all = (0..g.ins()).flat_map(move |c| (0..g.kh).flat_map(move |u| (0..g.kw).map(move |v| (c, u, v))));
-        all.map(|(c, u, v)| self.tap(c, u, v))
+        (0..g.kh).flat_map(move |u| (0..g.kw).map(move |v| self.tap(c, u, v)))
     }
 
     /// Calls `f` for each row of a plane that crosses the image: the first float in the plane, the first in the image, and
@@ -113,7 +113,8 @@ impl<'g> Lines<'g> {
     /// Calls `f` with the position of each tap's line.
     pub fn with_taps(&self, f: impl FnOnce(&[usize])) {
         with_places(self.g.depth(), |places| {
-            places.iter_mut().zip(self.taps()).for_each(|(to, (plane, at))| *to = plane * self.plane + at);
+            let taps = (0..self.g.ins()).flat_map(|c| self.taps(c));
+            places.iter_mut().zip(taps).for_each(|(to, (plane, at))| *to = plane * self.plane + at);
             f(places);
         });
     }
@@ -149,7 +150,9 @@ impl<'g> Lines<'g> {
                 let mut at: SmallVec<[usize; 32]> = SmallVec::new();
                 let mut weights: SmallVec<[f32; 32]> = SmallVec::new();
                 for (o, w) in w.chunks_exact(g.depth()).enumerate() {
-                    for ((_, back), &w) in self.taps().zip(w).filter(|((plane, _), _)| *plane == phase.plane) {
+                    // No tap of another channel reads this plane.
+                    let taps = self.taps(phase.channel).zip(&w[phase.channel * g.taps()..]);
+                    for ((_, back), &w) in taps.filter(|((plane, _), _)| *plane == phase.plane) {
                         at.push(o * each + before - back);
                         weights.push(w);
                     }

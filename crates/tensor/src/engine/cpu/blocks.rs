@@ -91,7 +91,7 @@ impl Kernel {
         // The arguments of what is computed at a term; none where it is computed with its reader.
         let args_of = |t: usize| -> &[usize] {
             match (&joint[t], &program.terms[t]) {
-                (Some(found), _) => &found.args[..found.n_args],
+                (Some(found), _) => &found.args,
                 (None, Term::Apply { args, .. }) if !within[t] => args,
                 _ => &[],
             }

@@ -1,6 +1,8 @@
 //! Functions that follow each other in most networks, computed in one pass over a block: the same operations in the same
 //! order, so the same bits, without a register for what lies between them.
 
+use smallvec::SmallVec;
+
 use super::simd::{Wide, wide};
 use crate::dtype::DType;
 use crate::expr::Func;
@@ -24,10 +26,8 @@ pub(super) enum Joint {
 /// A root of joint functions: the arguments, and the terms that are computed with it.
 pub(super) struct Found {
     pub joint: Joint,
-    pub args: [usize; 4],
-    pub n_args: usize,
-    within: [usize; 3],
-    n_within: usize,
+    pub args: SmallVec<[usize; 4]>,
+    within: SmallVec<[usize; 3]>,
 }
 
 /// What each term is the root of, and whether it is computed with its only reader.
@@ -48,7 +48,7 @@ pub(super) fn find(program: &Program) -> (Vec<Option<Found>>, Vec<bool>) {
         }
         found[t] = Look { program, uses: &uses }.at(t);
         if let Some(f) = &found[t] {
-            f.within[..f.n_within].iter().for_each(|&w| within[w] = true);
+            f.within.iter().for_each(|&w| within[w] = true);
         }
     }
     (found, within)
@@ -80,12 +80,7 @@ impl Look<'_> {
     }
 
     fn at(&self, t: usize) -> Option<Found> {
-        let found = |joint, args: &[usize], terms: &[usize]| {
-            let (mut all, mut within) = ([0; 4], [0; 3]);
-            all[..args.len()].copy_from_slice(args);
-            within[..terms.len()].copy_from_slice(terms);
-            Found { joint, args: all, n_args: args.len(), within, n_within: terms.len() }
-        };
+        let found = |joint, args: &[usize], within: &[usize]| Found { joint, args: args.into(), within: within.into() };
         if let Some(&[sum]) = self.args(t, Func::Relu) {
             let (mul, sub, args) = self.normalized(self.inner(sum, Func::Add)?)?;
             return Some(found(Joint::SubMulAddRelu, &args, &[sum, mul, sub]));

@@ -15,6 +15,8 @@ enum Kind {
     Rows,
     /// Anyhow.
     Any,
+    /// Some of them are not there, and read as zeros.
+    Guarded,
 }
 
 /// A layout, looked at once.
@@ -22,14 +24,12 @@ enum Kind {
 pub(super) struct Reader {
     layout: Layout,
     kind: Kind,
-    guarded: bool,
 }
 
 impl Reader {
     pub fn new(layout: Layout) -> Self {
-        let guarded = layout.is_guarded();
-        let kind = if guarded {
-            Kind::Any
+        let kind = if layout.is_guarded() {
+            Kind::Guarded
         } else if layout.is_contiguous() {
             Kind::Contiguous
         } else if layout.axes.iter().all(|a| a.stride == 0 || a.size == 1) {
@@ -39,7 +39,7 @@ impl Reader {
         } else {
             Kind::Any
         };
-        Reader { layout, kind, guarded }
+        Reader { layout, kind }
     }
 
     pub fn layout(&self) -> &Layout {
@@ -62,7 +62,7 @@ impl Reader {
     /// Where the row of the innermost axis begins that holds linear index `at`, and which of the row that is; `None` with
     /// guards or without axes.
     fn row(&self, start: isize, at: usize) -> Option<(isize, usize)> {
-        let (last, outer) = self.layout.axes.split_last().filter(|_| !self.guarded)?;
+        let (last, outer) = self.layout.axes.split_last().filter(|_| self.kind != Kind::Guarded)?;
         let (mut begin, mut rest) = (self.layout.offset + start, at / last.size);
         for (d, a) in outer.iter().enumerate().rev() {
             // What is left for the outermost axis is its index.

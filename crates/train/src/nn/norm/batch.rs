@@ -33,6 +33,11 @@ impl BatchNorm {
         BatchNorm { eps, ..self }
     }
 
+    /// What is added to the variance.
+    pub fn eps(&self) -> f32 {
+        self.eps
+    }
+
     /// With another momentum of the running statistics.
     #[must_use]
     pub fn with_momentum(self, momentum: f32) -> Self {
