@@ -20,11 +20,13 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use acclimate::infer::adapt::Situation;
 use acclimate::infer::evaluate::protocol::{Protocol, RealTime, Run, run};
-use acclimate::infer::evaluate::stream::{Order, Part, visits};
+use acclimate::infer::evaluate::stream::{self, Order, Part, visits};
 use acclimate::infer::evaluate::table::{Compared, Row, markdown};
+use acclimate::infer::evaluate::versus::Versus;
 use acclimate::prelude::*;
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use methods::Known;
 use subject::{ORDINARY, Shifted, Subject};
@@ -53,7 +55,7 @@ struct Options {
     /// Severity, 1 to 5
     #[arg(long, default_value_t = 5)]
     severity: u8,
-    /// Methods, or `all`
+    /// Methods, or `all`; `roid@0.003` takes another rate of steps than the method's own
     #[arg(long, value_delimiter = ',', default_value = "statistics,tent")]
     methods: Vec<String>,
     /// iid, continual, mixed, sorted, single, correlated:0.1
@@ -74,6 +76,9 @@ struct Options {
     /// Compare with a vote over as many views as cost the same
     #[arg(long)]
     vote: bool,
+    /// One of the methods: the others are compared with it, input by input
+    #[arg(long)]
+    against: Option<String>,
     /// Folder to write the images to, in the order of the stream `iid`, as NumPy files
     #[arg(long)]
     export: Option<PathBuf>,
@@ -97,6 +102,8 @@ struct Options {
     profile: bool,
 }
 
+/// Inputs that a recommendation looks at.
+const LOOKED_AT: usize = 200;
 /// Most views of a vote.
 const MOST_VIEWS: usize = 64;
 
@@ -159,6 +166,21 @@ fn parts<'a>(shifted: &'a [Shifted], subject: &Subject) -> Vec<Part<'a>> {
     shifted.iter().map(part).collect()
 }
 
+/// Says how the other methods of a stream stand to this one.
+fn against(name: &str, order: Order, runs: &[Run]) -> Result<()> {
+    let Some(base) = runs.iter().find(|run| run.method == name) else {
+        let known: Vec<&str> = runs.iter().map(|run| run.method.as_str()).collect();
+        bail!("--against: expected one of {}, found `{name}`", known.join(", "));
+    };
+    for run in runs.iter().filter(|run| run.method != name) {
+        let v = Versus::of(&base.right(), &run.right())?;
+        let (points, error) = (100.0 * v.difference, 100.0 * v.standard_error);
+        let counts = format!("{} helped, {} harmed of {}, p {:.1e}", v.helped, v.harmed, v.n, v.p_value);
+        println!("{order}: {} against {name}: {points:+.2} ± {error:.2} points of accuracy ({counts})", run.method);
+    }
+    Ok(())
+}
+
 struct Bench<'a> {
     o: &'a Options,
     subject: &'a Subject,
@@ -178,13 +200,17 @@ impl Bench<'_> {
             // Each round is shuffled anew.
             parts = parts.repeat(o.rounds.max(1));
         }
-        let known = Known { gate: self.subject.source.as_ref().map_or(0.0, |source| source.quantile(ORDINARY)) };
+        let gate = self.subject.source.as_ref().map_or(0.0, |source| source.quantile(ORDINARY));
+        let known = Known::new(gate, self.recommended(order, &parts)?);
         let chosen = methods::chosen(&o.methods)?;
         let protocol = Protocol { order, batch: o.batch, seed: o.seed, real_time: None };
         let frozen = self.play(frozen(), &parts, protocol, order.name())?;
         let mut runs = Vec::new();
-        for (name, make) in &chosen {
-            runs.push(self.play(make(&known), &parts, protocol, &format!("{order} {name}"))?);
+        for wanted in &chosen {
+            runs.push(self.play(wanted.method(&known), &parts, protocol, &format!("{order} {}", wanted.name))?);
+        }
+        if let Some(name) = &o.against {
+            against(name, order, &runs)?;
         }
         // As many views as take the method's time; one view is the frozen network.
         let mut votes: BTreeMap<usize, Run> = BTreeMap::new();
@@ -200,13 +226,35 @@ impl Bench<'_> {
             let real_time = Some(RealTime { speed, frozen_ms: frozen.ms_per_input });
             let protocol = Protocol { real_time, ..protocol };
             let mut runs = Vec::new();
-            for (name, make) in &chosen {
-                runs.push(self.play(make(&known), &parts, protocol, &format!("{order} {name} in real time"))?);
+            for wanted in &chosen {
+                let label = format!("{order} {} in real time", wanted.name);
+                runs.push(self.play(wanted.method(&known), &parts, protocol, &label)?);
             }
             let stream = format!("{order} in real time, speed {speed}");
             self.rows.extend(self.compared(stream, &frozen, runs.iter().map(|run| (run, None)))?);
         }
         Ok(())
+    }
+
+    /// What is recommended for the stream by its first inputs that have a shift.
+    fn recommended(&self, order: Order, parts: &[Part<'_>]) -> Result<Adaptation> {
+        let (o, subject) = (self.o, self.subject);
+        let dims = subject.dims();
+        let size: usize = dims.iter().product();
+        let plan = visits(parts, order, o.batch, o.seed)?;
+        let rows = plan.iter().flat_map(|visit| &visit.rows).filter(|row| parts[row.part].severity > 0);
+        let image = |row: &stream::Row| parts[row.part].data.images[row.item * size..(row.item + 1) * size].to_vec();
+        let first: Vec<f32> = rows.take(LOOKED_AT).flat_map(image).collect();
+        let mut situation = Situation::batches_of(if order == Order::Single { 1 } else { o.batch });
+        if matches!(order, Order::Continual | Order::Mixed) {
+            situation = situation.stream_of(plan.iter().map(|visit| visit.rows.len() as u64).sum());
+        }
+        if let Some(source) = &subject.source {
+            situation = situation.source(source.clone());
+        }
+        let choice = Adaptation::recommend(&*subject.model, &subject.params, &first, dims, &situation)?;
+        eprintln!("recommended for {order}: {choice}");
+        Ok(choice.method)
     }
 
     fn compared<'r>(

@@ -179,6 +179,9 @@ class Spread(Method):
 class Roid(Method):
     """Weights by diversity and certainty, a mirrored view, weight ensembling, prior correction of probabilities."""
 
+    def answer(self, p, view):
+        return p
+
     def reset(self):
         super().reset()
         self.classes = torch.full((3,), 1 / 3, dtype=self.dtype)
@@ -195,6 +198,7 @@ class Roid(Method):
         loss = (weights * rows)[keep].sum() / len(x)
         self.step(x, loss, keep)
         with torch.no_grad():
+            p = self.answer(p, view)
             for n, q in self.moving.items():
                 q.copy_(0.99 * q + 0.01 * self.start[n])
             prior = p.mean(0)
@@ -203,6 +207,13 @@ class Roid(Method):
             answer = (answer / answer.sum(1, keepdim=True)).log()
         out = {"logits": answer, "kept": keep.double(), "loss": loss.detach().reshape(1), "memory/class_probability": self.classes}
         return out | {f"affine.{n}": q.detach().clone() for n, q in self.moving.items()}
+
+
+class RoidViews(Roid):
+    """ROID that answers with the mean of the row and its view."""
+
+    def answer(self, p, view):
+        return (p + view.softmax(1)) / 2
 
 
 def margin(h, drop):
@@ -260,6 +271,7 @@ ONLINE = {
         lambda net, d: Spread(net, d, moves=FEATURES, optimizer=sgd(0.01, momentum=0.9, nesterov=True)),
     ),
     "roid": ({"rate": 1e-3}, lambda net, d: Roid(net, d, optimizer=adam(1e-3))),
+    "roid_views": ({"rate": 1e-3}, lambda net, d: RoidViews(net, d, optimizer=adam(1e-3))),
     "rdumb": (
         {"rate": 1e-3, "cosine": 0.6, "every": 3},
         lambda net, d: Unmarked(net, d, optimizer=adam(1e-3), sure=0.4, unseen=0.6, weight=margin, every=3),

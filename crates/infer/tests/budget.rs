@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use acclimate_infer::adapt::{
     alpha_bn, calibrate, come, cotta, deyo, ema_bn, eta, forward_only, frozen, memo, memo_affine, memo_low_rank, note,
-    prior_corrected, pseudo_label, rdumb, roid, rotta, sar, shot_im, t3a, tent, vote,
+    prior_corrected, pseudo_label, rdumb, roid, roid_views, rotta, sar, shot_im, t3a, tent, vote,
 };
 use acclimate_infer::budget::{Clock, SimulatedClock, Work};
 use acclimate_infer::receipt::{Inputs, replay};
@@ -241,6 +241,7 @@ fn every_preset_goes_up_and_down_its_whole_ladder() -> Test {
         come(1e-2),
         shot_im(1e-2),
         roid(1e-2),
+        roid_views(1e-2),
         rdumb(1e-2, 0.9),
         alpha_bn(0.1),
         ema_bn(0.1),

@@ -5,8 +5,8 @@ mod traces;
 
 use acclimate_infer::adapt::{
     Affinity, Carried, Fisher, FisherKind, Lame, Memory, Policy, Prototypes, alpha_bn, asr, come, cotta, deyo, eata,
-    ema_bn, eta, forward_only, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid, rotta,
-    rpl, sar, shot_im, statistics, t3a, tent,
+    ema_bn, eta, forward_only, frozen, lame, memo, memo_affine, memo_low_rank, note, pseudo_label, rdumb, roid,
+    roid_views, rotta, rpl, sar, shot_im, statistics, t3a, tent,
 };
 use acclimate_infer::receipt::{Action, Inputs, Reason, replay};
 use acclimate_infer::views::Views;
@@ -110,6 +110,7 @@ fn nothing_kept_is_nothing_moved() {
         rdumb(1e-2, 0.9),
         pseudo_label(1e-2, 0.9),
         roid(1e-2),
+        roid_views(1e-2),
         come(1e-2),
         cotta(1e-2, 0.9).teacher(Teacher { keep: 0.9, views: None, unsure: 0.0 }),
     ];
@@ -329,6 +330,7 @@ fn every_method_repeats_itself() {
         deyo(1e-2),
         shot_im(1e-2),
         roid(1e-2),
+        roid_views(1e-2),
         rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
         asr(1e-2, 0.9),
         cotta(1e-2, 1.0).teacher(Teacher { keep: 0.9, views: few, unsure: 1.0 }),
@@ -363,7 +365,8 @@ fn every_method_repeats_itself() {
         assert!(report.holds(), "{name}: {report}");
         s.reset();
         // Draws go by sequence numbers, which go on.
-        if !["deyo", "roid", "cotta", "rotta", "note", "forward-only", "memo", "memo-low-rank"].contains(&name.as_str())
+        if !["deyo", "roid", "roid-views", "cotta", "rotta", "note", "forward-only", "memo", "memo-low-rank"]
+            .contains(&name.as_str())
         {
             assert_eq!(bits(&s.answer(&batch(0), DIMS).unwrap()), bits(&first[0]), "{name}");
         }
@@ -379,6 +382,7 @@ fn one_submission_and_nothing_new() {
         sar(1e-2),
         deyo(1e-2),
         roid(1e-2),
+        roid_views(1e-2),
         rdumb(1e-2, 0.9).reset(Reset::EveryUpdates(2)),
         asr(1e-2, 0.9),
         cotta(1e-2, 1.0).teacher(few),

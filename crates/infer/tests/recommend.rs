@@ -70,7 +70,7 @@ fn a_shifted_batch_gets_its_own_statistics_and_a_long_stream_steps() -> Test {
     );
     assert!(adapted > source + 10, "{adapted} right with what is recommended, {source} frozen, of 200");
     assert_eq!(ask(&t, &stream, shuffled(100).stream_of(4_900))?.method.name(), "statistics");
-    assert_eq!(ask(&t, &stream, shuffled(100).stream_of(5_000))?.method.name(), "roid");
+    assert_eq!(ask(&t, &stream, shuffled(100).stream_of(5_000))?.method.name(), "roid-views");
     assert_eq!(ask(&t, &stream, shuffled(16).stream_of(5_000))?.method.name(), "prior-bn");
     Ok(())
 }
@@ -109,7 +109,7 @@ fn a_deadline_takes_the_first_that_fits() -> Test {
 #[test]
 fn labels_in_runs_are_found_and_kept_from_tent() -> Test {
     let t = Trained::new()?;
-    let harmless = |found: &Recommendation| !["tent", "statistics", "roid", "eta"].contains(&found.method.name());
+    let harmless = |found: &Recommendation| !["tent", "statistics", "roid-views", "eta"].contains(&found.method.name());
     let stream = dark_runs(200, 25);
     let found = ask(&t, &stream, knowing(&t, 100).stream_of(100_000))?;
     let noticed = |b: &Because| matches!(b, Because::InRuns { .. } | Because::OneClass { .. });
@@ -142,7 +142,7 @@ fn a_network_without_batch_statistics_gets_none() -> Test {
         let shuffled = Stream::new(200, 75, |_, noise| noise.below(CLASSES), lens);
         let found = ask(&t, &shuffled, knowing(&t, 100).order(Order::Shuffled).stream_of(100_000))?;
         assert_eq!((found.measured.batch_norms, found.measured.other_norms), (0, 2));
-        assert_eq!(found.method.name(), "roid");
+        assert_eq!(found.method.name(), "roid-views");
         assert_eq!(ask(&t, &shuffled, knowing(&t, 100).order(Order::Shuffled))?.method.name(), "eta");
         let sorted = Stream::new(200, 76, |i, _| (i / 50) as u32 % CLASSES, lens);
         assert_eq!(ask(&t, &sorted, knowing(&t, 100).order(Order::Correlated))?.method.name(), "lame");

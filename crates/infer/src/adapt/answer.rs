@@ -17,7 +17,8 @@ pub enum Answer {
     BeforeStep,
     /// The input after the last step.
     AfterStep,
-    /// The mean probability over the window's views.
+    /// The mean probability over the window's views. Of a batch: over each row and the view of it that the objective
+    /// compares with, before the step.
     MeanOfViews,
     /// The teacher, before it follows the step.
     Teacher,
@@ -64,10 +65,8 @@ pub(super) fn prior_corrected(logits: &Tensor) -> Result<Tensor, Error> {
     Ok(log_p.add(&factor.ln()?)?.log_softmax(1)?)
 }
 
-/// ln of the mean probability over rows: [k, c] → [1, c].
+/// ln of the mean probability over views: [k, n, c] → [n, c].
 pub(super) fn mean_log_probability(logits: &Tensor) -> Result<Tensor, Error> {
-    let n = logits.dims()[0] as f32;
-    let l = logits.log_softmax(1)?;
-    let c = l.dims()[1];
-    Ok(l.logsumexp(0)?.add_scalar(-n.ln())?.reshape(&[1, c])?)
+    let k = logits.dims()[0] as f32;
+    Ok(logits.log_softmax(2)?.logsumexp(0)?.add_scalar(-k.ln())?)
 }

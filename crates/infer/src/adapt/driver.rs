@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use acclimate_kernels::concat;
 use acclimate_kernels::random::Key;
+use acclimate_kernels::{concat, stack};
 use acclimate_tensor::{DType, Tensor};
 use acclimate_train::{Layer, Params, Statistics};
 
@@ -13,7 +13,7 @@ use super::look::{Look, Seen};
 use super::objective::Evidence;
 use super::pairs::Pairs;
 use super::state::Carried;
-use super::step::Resets;
+use super::step::{Resets, Stepped};
 use super::{Adaptation, Answer, Form, Guard, Moves, Output, Prepare, answer};
 use crate::error::Error;
 use crate::overlay::Overlay;
@@ -59,18 +59,23 @@ impl Driver {
         }
         sight.source = batch.then(|| frozen.logits.clone());
         // Steps. The first objective is that of Δ as it was.
-        let mut first = None;
+        let mut first: Option<Stepped> = None;
         let mut resets = Resets::default();
         for number in 0..m.steps {
             let stepped = self.step(number, &sight, &now)?;
-            now = stepped.state;
-            resets = stepped.resets;
-            first.get_or_insert((stepped.objective, stepped.seen, stepped.chosen, stepped.kept));
+            now = stepped.state.clone();
+            resets = stepped.resets.clone();
+            first.get_or_insert(stepped);
         }
         // Where nobody looks at the objective after the step, no second forward pass is made.
         let checks = m.guards.contains(&Guard::LossMustFall);
+        let before_step = match m.answer {
+            Answer::BeforeStep | Answer::Teacher => true,
+            Answer::MeanOfViews => batch,
+            Answer::AfterStep => false,
+        };
         let second = match &first {
-            Some(_) if matches!(m.answer, Answer::BeforeStep | Answer::Teacher) && !checks => None,
+            Some(_) if before_step && !checks => None,
             _ => {
                 let how = if first.is_some() { Look::Again } else { Look::First };
                 let seen = self.look(&now, now.delta(), &sight.rows, how)?;
@@ -78,7 +83,7 @@ impl Driver {
                     now = self.with_running(now, &seen);
                 }
                 let nothing = Chosen::all(&state);
-                let chosen = first.as_ref().map_or(&nothing, |f| &f.2);
+                let chosen = first.as_ref().map_or(&nothing, |f| &f.chosen);
                 let view = self.view(&now, now.delta(), &sight)?;
                 let evidence = self.evidence(&seen, view.as_ref(), &sight, now.delta());
                 Some((self.penalized(&evidence, chosen)?, seen))
@@ -86,11 +91,11 @@ impl Driver {
         };
         let (after, last) = match (&second, &first) {
             (Some((objective, seen)), _) => (objective, seen),
-            (None, Some((objective, seen, ..))) => (objective, seen),
+            (None, Some(first)) => (&first.objective, &first.seen),
             (None, None) => return Err(Error::Empty { what: "the forward passes of this method" }),
         };
-        let (before, earliest) = first.as_ref().map_or((after, last), |(objective, seen, ..)| (objective, seen));
-        let answering = if m.answer == Answer::BeforeStep { earliest } else { last };
+        let (before, earliest) = first.as_ref().map_or((after, last), |f| (&f.objective, &f.seen));
+        let answering = if before_step { earliest } else { last };
         let mut logits = match m.answer {
             Answer::BeforeStep if sight.bank.is_some() => {
                 sight.answer.clone().ok_or(Error::Empty { what: "the answers of this batch" })?
@@ -98,7 +103,12 @@ impl Driver {
             Answer::BeforeStep => earliest.logits.clone(),
             Answer::AfterStep if batch => last.logits.clone(),
             Answer::AfterStep => last.logits.narrow(0, 0, 1)?,
-            Answer::MeanOfViews => answer::mean_log_probability(&last.logits)?,
+            Answer::MeanOfViews if batch => {
+                let view = first.as_ref().and_then(|f| f.view.as_ref());
+                let view = view.ok_or(Error::Empty { what: "the views of this batch" })?;
+                answer::mean_log_probability(&stack(&[&earliest.logits, view], 0)?)?
+            }
+            Answer::MeanOfViews => answer::mean_log_probability(&last.logits.unsqueeze(1)?)?,
             Answer::Teacher => sight.answer.clone().ok_or(Error::Empty { what: "the teacher's answers" })?,
         };
         (now, logits) = self.put_out(now, logits, answering)?;
@@ -112,7 +122,7 @@ impl Driver {
             (Some(_), Some(norms)) => all_finite(&[&logits, after, norms])?,
             _ => all_finite(&[&logits, after, &delta])?,
         };
-        let kept = first.as_ref().and_then(|f| f.3.clone());
+        let kept = first.as_ref().and_then(|f| f.kept.clone());
         let fell = match &kept {
             _ if !checks => finite.clone(),
             // Where nothing was kept there was no step that could be wrong.
@@ -160,7 +170,7 @@ impl Driver {
         ];
         parts.extend(norms);
         // What filters said, where the window's rows are the answers.
-        let verdicts = first.as_ref().and_then(|f| f.2.verdicts.as_ref());
+        let verdicts = first.as_ref().and_then(|f| f.chosen.verdicts.as_ref());
         if let Some(verdicts) = verdicts.filter(|_| m.judges_answers()) {
             parts.push(flat(verdicts)?);
         }

@@ -6,7 +6,7 @@
 
 use super::measured::Measured;
 use super::presets::{
-    alpha_bn, calibrate, eta, frozen, lame, memo, memo_affine, prior_bn, roid, rotta, statistics, t3a,
+    alpha_bn, calibrate, eta, frozen, lame, memo, memo_affine, prior_bn, roid_views, rotta, statistics, t3a,
 };
 use super::recommend::{Because, Order, Situation};
 use super::{Adaptation, Lame};
@@ -123,8 +123,9 @@ pub(super) fn choose(m: &Measured, s: &Situation) -> (Vec<Because>, Vec<Candidat
     if any_norm {
         why.push(Because::Length { inputs: s.stream, least });
         if long {
-            let reason = "steps on sure and diverse inputs, drawn back to the source, lead on long shuffled streams";
-            found.push(Candidate(roid(1e-3), 7.0, reason));
+            let reason = "steps on sure and diverse inputs, drawn back to the source, and answers of two views lead on \
+                          long shuffled streams";
+            found.push(Candidate(roid_views(1e-3), 7.0, reason));
             found.push(Candidate(eta(1e-3, 0.4), 4.0, "steps on sure and new inputs alone"));
         }
     }

@@ -151,6 +151,6 @@ impl Driver {
         let delta = better.select(&found, before.delta())?;
         let state = of.follow(before.clone(), &steps, &objectives)?;
         let state = state.stepped(self.trusted(delta)?, before.optimizer().clone());
-        Ok(Stepped { objective, seen, chosen, state, kept: None, resets: Resets::default() })
+        Ok(Stepped { objective, seen, view: None, chosen, state, kept: None, resets: Resets::default() })
     }
 }

@@ -38,6 +38,8 @@ pub(super) struct Stepped {
     pub objective: Tensor,
     /// What was seen before it.
     pub seen: Seen,
+    /// The logits of one more view of each row, where the objective compares with it.
+    pub view: Option<Tensor>,
     /// The rows it learned from.
     pub chosen: Chosen,
     /// The state after it.
@@ -125,7 +127,8 @@ impl Driver {
             resets.low = resets.low.map(|[low, at, limit]| Ok::<_, Error>([only(&low)?, at, limit])).transpose()?;
             resets.due = resets.due.map(|due| only(&due)).transpose()?;
         }
-        Ok(Stepped { objective, seen, chosen, state: after, kept, resets })
+        let view = view.map(|view| view.logits);
+        Ok(Stepped { objective, seen, view, chosen, state: after, kept, resets })
     }
 
     /// The step of plain gradient descent, as pairs.
@@ -144,7 +147,7 @@ impl Driver {
         // A side head's objective looks at nothing else.
         let side = matches!(m.objective, Objective::QuarterTurns | Objective::MaskedPatches(_));
         let mut products = if side { Vec::new() } else { seen.products.clone() };
-        products.extend(view.into_iter().flat_map(|view| view.products));
+        products.extend(view.iter().flat_map(|view| view.products.iter().cloned()));
         let how = (optimizer.rate(number as u64), m.form);
         let mut after = pairs.step(&self.params, &self.overlay, &products, &objective, how)?;
         for guard in &m.guards {
@@ -154,7 +157,8 @@ impl Driver {
             }
         }
         let state = chosen.state.clone().with_pairs(after);
-        Ok(Stepped { objective, seen, chosen, state, kept: None, resets: Resets::default() })
+        let view = view.map(|view| view.logits);
+        Ok(Stepped { objective, seen, view, chosen, state, kept: None, resets: Resets::default() })
     }
 
     /// The initial state where a reset fell due.

@@ -33,8 +33,12 @@ impl Adaptation {
         if !self.is_per_input() && (self.prepare == Prepare::BestCandidate || self.moves == Moves::Sensor) {
             return wrong("a sensor correction over a batch", "a per-input window");
         }
-        if self.answer == Answer::MeanOfViews && !matches!(self.window, Window::Views(_)) {
-            return wrong("a mean over views without views", "Window::Views");
+        let views_of_batch = self.window == Window::ThisBatch
+            && self.steps > 0
+            && matches!(self.objective, Objective::LikelihoodRatio(Some(_)));
+        if self.answer == Answer::MeanOfViews && !matches!(self.window, Window::Views(_)) && !views_of_batch {
+            let expected = "Window::Views, or a step against Objective::LikelihoodRatio(Some(views)) of a batch";
+            return wrong("a mean over views without views", expected);
         }
         self.validate_batch_parts()?;
         self.validate_form()?;

@@ -3,8 +3,8 @@
 use acclimate_infer::adapt::Form;
 use acclimate_infer::adapt::{
     Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, come, cotta, deyo, eata, ema_bn, eta,
-    eta_come, forward_only, frozen, lame, memo, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, rotta, rpl,
-    sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
+    eta_come, forward_only, frozen, lame, memo, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, roid_views,
+    rotta, rpl, sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::views::Views;
@@ -126,6 +126,7 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("deyo", deyo(1e-3)),
         ("shot_im", shot_im(0.01)),
         ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
+        ("roid_views", roid_views(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
         ("rdumb", rdumb(1e-3, 0.6).reset(Reset::EveryUpdates(3))),
         ("asr", asr(1e-3, 0.6).reset(Reset::Selective { first: 0.975 })),
         ("cotta", cotta(0.05, 1.0).step(optim::sgd(0.05), 1).teacher(teacher).replace_settle(Settle::Restore(0.05))),
@@ -176,6 +177,7 @@ pub fn wrong() -> Vec<(&'static str, Adaptation)> {
         ("roid", right("roid").replace_settle(Settle::TowardsSource(0.98))),
         ("roid", right("roid").objective(Objective::LikelihoodRatio(None))),
         ("roid", right("roid").output(acclimate_infer::Output::AsIs)),
+        ("roid_views", right("roid")),
         ("rdumb", right("rdumb").reset(Reset::EveryUpdates(4))),
         ("asr", right("eta")),
         ("cotta", right("cotta").replace_settle(Settle::Restore(0.04))),

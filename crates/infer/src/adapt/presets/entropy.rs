@@ -114,6 +114,12 @@ pub fn roid(rate: f64) -> Adaptation {
         .output(Output::PriorCorrected)
 }
 
+/// [`roid`] that answers with the mean probability of the row and of the view that its objective compares with, before the
+/// prior's correction. The view is looked at anyway, so this costs nothing more. Chosen, and measured in `docs/streams.md`.
+pub fn roid_views(rate: f64) -> Adaptation {
+    roid(rate).named("roid-views").answer(Answer::MeanOfViews)
+}
+
 /// RDumb (Press et al. 2023): [`eta`] with everything reset after 1000 updates; a batch of which no row was kept is none.
 pub fn rdumb(rate: f64, cosine: f32) -> Adaptation {
     eta(rate, cosine).named("rdumb").reset(Reset::EveryUpdates(1000))

@@ -6,7 +6,9 @@ mod gradient_free;
 mod single;
 mod teacher;
 
-pub use entropy::{asr, come, deyo, eata, eta, eta_come, pseudo_label, rdumb, roid, rpl, sar, sar_come, shot_im, tent};
+pub use entropy::{
+    asr, come, deyo, eata, eta, eta_come, pseudo_label, rdumb, roid, roid_views, rpl, sar, sar_come, shot_im, tent,
+};
 pub use gradient_free::{
     alpha_bn, ema_bn, forward_only, lame, prior_bn, prior_corrected, statistics, t3a, temperature,
 };
