@@ -14,6 +14,16 @@ fn every_row_agrees_with_the_oracle() {
     }
 }
 
+/// The device and the oracle round other numbers to halves now and then, 2⁻¹⁰ of a term apart; a loss is a mean over many.
+#[test]
+fn rows_of_halves_agree_with_the_oracle() {
+    for (name, make) in rows::MIXED {
+        let mut row = make(&Device::cpu(), Size::Small).unwrap();
+        assert_eq!(row.name(), *name);
+        row.check(2.0 / 1024.0).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
+
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let bits = |n_threads: usize| -> Vec<Vec<u32>> {

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::expr::Func;
 use crate::op::{Core, View};
 use crate::plan::graph::{GNode, Graph, Kind, Ref};
 use crate::plan::layout::{Axis, Guard, Layout, collapse};
@@ -97,6 +98,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
             (Kind::Leaf(_), _) => true,
             (Kind::Scalar(_), _) => false,
             (_, None | Some(Core::Reduce(..) | Core::Assemble { .. })) => true,
+            // Who asks for halves wants them in memory, in place of what they are rounded from.
+            (_, Some(Core::Map(Func::ToF16))) => true,
             (_, Some(Core::Map(_) | Core::Pad { .. })) => !fusion,
             _ => false,
         };
@@ -121,6 +124,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
             continue;
         }
         let own = match node.core() {
+            // A load of another kind.
+            Some(Core::Map(Func::ToF32)) if graph.spec(node.inputs[0]).dtype == DType::F16 => 0,
             Some(Core::Map(f)) => f.cost(),
             Some(Core::Pad { .. }) => 2,
             _ => 0,
@@ -202,7 +207,9 @@ impl<'g> Fuser<'g> {
                     | (Action::Op(_), Scope::Op { .. })
             );
             let count = self.value.get(&first.count).copied();
-            count.filter(|_| fits).map(|count| Live { count, of: first.of, scope: scope.clone() })
+            // A row of halves may end within a word, so all of them are written.
+            let words = self.graph.nodes[i].specs[0].dtype != DType::F16;
+            count.filter(|_| fits && words).map(|count| Live { count, of: first.of, scope: scope.clone() })
         });
         self.out.steps.push(Step { action, live, label, at: self.graph.nodes[i].at });
     }
@@ -438,10 +445,6 @@ impl<'g> Fuser<'g> {
                     args.push(self.term(g, input, path, false, names)?);
                 }
                 let dtype = node.inputs.last().map_or(DType::F32, |&r| self.graph.spec(r).dtype);
-                if dtype == DType::F16 {
-                    let expected = "a dtype to compute in (f16 is storage only)".into();
-                    return Err(Error::DType { op: func.name(), expected, found: dtype }.into());
-                }
                 names.push(func.name());
                 push(g, Term::Apply { func: *func, dtype, out: spec.dtype, args })
             }
