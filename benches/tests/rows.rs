@@ -24,6 +24,18 @@ fn rows_of_halves_agree_with_the_oracle() {
     }
 }
 
+/// Of the convolutional network's activations what is kept for the backward pass is halves; what a layer has in hand is f32.
+#[test]
+fn halves_take_less_room() {
+    let peak = |name: &str| {
+        let device = Device::cpu();
+        rows::make(name, &device, Size::Full).unwrap().run().unwrap();
+        device.plan_memory().iter().map(|plan| plan.peak).max().unwrap()
+    };
+    let (single, half) = (peak("cnn_step"), peak("cnn_step_half"));
+    assert!(10 * half < 8 * single, "{half} bytes of {single}");
+}
+
 #[test]
 fn bits_do_not_depend_on_the_number_of_threads() {
     let bits = |n_threads: usize| -> Vec<Vec<u32>> {

@@ -22,6 +22,8 @@ const MAX_TERMS: usize = 96;
 const MAX_DEPTH: u32 = 40;
 /// Cost up to which a value with several readers is computed by each of them rather than stored.
 const CHEAP: u32 = 4;
+/// The same for what is made of halves: stored as f32 it would take the room that halves were to save.
+const CHEAP_OF_HALVES: u32 = 8;
 
 /// A value before memory is laid out.
 #[derive(Clone, Debug)]
@@ -119,6 +121,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
     }
     // Rough cost of a node computed in its readers, and length of the path to a stored value.
     let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);
+    // Whether it is made of halves, and its cost without what is broadcast, which is stored further down.
+    let (mut of_halves, mut own_cost) = (vec![false; n], vec![0u32; n]);
     for (i, node) in graph.nodes.iter().enumerate() {
         if stored[i] {
             continue;
@@ -132,6 +136,10 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
         };
         let inputs = node.inputs.iter().filter(|r| !stored[r.0]);
         cost[i] = own + inputs.clone().map(|r| cost[r.0]).sum::<u32>();
+        let reads_halves = matches!(node.core(), Some(Core::Map(_))) && graph.spec(node.inputs[0]).dtype == DType::F16;
+        of_halves[i] = reads_halves || inputs.clone().any(|r| of_halves[r.0]);
+        let is_broadcast = readers[i].iter().any(|&r| repeats(graph, &readers, r, node.specs[0].numel(), &stored));
+        own_cost[i] = if is_broadcast { 0 } else { own + inputs.clone().map(|r| own_cost[r.0]).sum::<u32>() };
         depth[i] = 1 + inputs.map(|r| depth[r.0]).max().unwrap_or(0);
         stored[i] |= depth[i] > MAX_DEPTH || cost[i] > 400;
     }
@@ -141,7 +149,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
         if !stored[i] && matches!(graph.nodes[i].core(), Some(Core::Map(_) | Core::Pad { .. })) {
             let numel = graph.nodes[i].specs[0].numel();
             let spread = readers[i].iter().any(|&r| repeats(graph, &readers, r, numel, &stored));
-            stored[i] |= (groups[i].len() > 1 && cost[i] > CHEAP) || (spread && cost[i] > 0);
+            let is_dear = if of_halves[i] { own_cost[i] > CHEAP_OF_HALVES } else { cost[i] > CHEAP };
+            stored[i] |= (groups[i].len() > 1 && is_dear) || (spread && cost[i] > 0);
         }
         let mine = if stored[i] { vec![i] } else { groups[i].clone() };
         for &(k, _) in &graph.nodes[i].inputs {

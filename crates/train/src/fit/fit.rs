@@ -104,7 +104,8 @@ impl Fit<(Tensor, Tensor)> {
 impl<B: Tree + 'static> Fit<B> {
     /// A loop that lowers `objective`: a function of parameters, batch and a random key (u32 \[2\], another one each
     /// step) that gives the loss, or the loss and the parameters with updated buffers. It is traced once for each
-    /// shape of batch; numbers it captures are constants.
+    /// shape of batch; numbers it captures are constants. If the optimizer scales the loss
+    /// ([`Optimizer::scale_loss`]), the loop multiplies it; what it reports is unscaled.
     pub fn new<O: Into<Outcome>>(
         optimizer: Optimizer,
         objective: impl Fn(&Params, B, Tensor) -> Result<O> + Send + Sync + 'static,
