@@ -281,7 +281,7 @@ fn descend(device: &Device, problem: &Problem, way: &'static str, how: Way, step
         let loss = objective(&theta)?;
         let gradient = grad(&loss, theta.clone())?;
         let told = concat(&[&loss.reshape(&[1])?, &theta, &gradient], 0)?;
-        let cx = StepCx { rate: optimizer.rate_tensor(device, step)?, loss: Some(loss.clone()) };
+        let cx = StepCx::new(&optimizer.rate_tensor(device, step)?).with_loss(&loss);
         let (next, next_state, next_first) = match how {
             Way::Armijo => {
                 let found = Armijo::default().step(|t| objective(t), &theta, &loss, &gradient, &first)?;

@@ -5,6 +5,8 @@
 
 #[path = "build/assemble.rs"]
 mod assemble;
+#[path = "build/halves.rs"]
+mod halves;
 #[path = "build/lint.rs"]
 mod lint;
 #[path = "build/reflect.rs"]
@@ -39,10 +41,23 @@ fn generate() -> Result<(), String> {
         if let Some(other) = names.insert(name.to_uppercase(), file.clone()) {
             faults.push(format!("shaders/{file}:1:1: `{name}` names two shaders; the other is {other}"));
         }
-        let checked = assemble::assemble(&read, &file).and_then(|s| reflect::reflect(&s).map(|facts| (s, facts)));
-        match checked {
-            Ok((shader, facts)) => entry(&mut table, &family, &name, &shader, &facts),
-            Err(fault) => faults.push(format!("shaders/{fault}")),
+        let checked = assemble::assemble(&read, &file).and_then(|s| Ok((reflect::reflect(&s)?, s)));
+        let (facts, shader) = match checked {
+            Ok(sound) => sound,
+            Err(fault) => {
+                faults.push(format!("shaders/{fault}"));
+                continue;
+            }
+        };
+        let half = format!("{name}_half");
+        match halves::halves(&shader).map(|s| s.and_then(|s| Ok((reflect::reflect(&s)?, s)))) {
+            None => entry(&mut table, &family, &name, None, &shader, &facts),
+            Some(Ok((half_facts, half_shader))) => {
+                entry(&mut table, &family, &name, Some(&half), &shader, &facts);
+                entry(&mut table, &family, &half, None, &half_shader, &half_facts);
+                names.insert(half.to_uppercase(), file);
+            }
+            Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
         }
     }
     if !faults.is_empty() {
@@ -72,15 +87,23 @@ fn shader_files(root: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-fn entry(table: &mut String, family: &str, name: &str, shader: &assemble::Assembled, facts: &reflect::Facts) {
+fn entry(
+    table: &mut String,
+    family: &str,
+    name: &str,
+    half: Option<&str>,
+    shader: &assemble::Assembled,
+    facts: &reflect::Facts,
+) {
     let doc: String =
         shader.head.iter().fold(String::from("/// ```text\n"), |doc, line| doc + "/// " + line + "\n") + "/// ```\n";
     let reflect::Facts { n_storage, workgroup, n_params } = facts;
+    let half = half.map_or("None".into(), |half| format!("Some(&{})", half.to_uppercase()));
     // Writing to a string does not fail.
     let _ = write!(
         table,
         "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, \
-         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params} }};\n\n",
+         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, half: {half} }};\n\n",
         name.to_uppercase(),
         shader.source,
     );

@@ -5,7 +5,7 @@ use acclimate_kernels::{self as kernels, TensorOps};
 use acclimate_tensor::transform::grad::grad;
 use acclimate_tensor::transform::vmap::vmap_with;
 use acclimate_tensor::{Device, Tensor};
-use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mlp, Sequential};
+use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mixed, Mlp, Sequential};
 use acclimate_train::optim::{self, Optimizer, State, StepCx};
 use acclimate_train::{Kind, Layer, Params, Pass, Statistics, loss};
 use anyhow::Result;
@@ -29,9 +29,12 @@ pub const ROWS: &[(&str, Make)] = &[
     ("depthwise", depthwise),
 ];
 
+/// Rows in mixed precision: what halves change in time and memory. Their results are as exact as halves are.
+pub const MIXED: &[(&str, Make)] = &[("mlp_step_half", mlp_step_half), ("cnn_step_half", cnn_step_half)];
+
 /// Makes a row by name.
 pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
-    match ROWS.iter().find(|row| row.0 == name) {
+    match ROWS.iter().chain(MIXED).find(|row| row.0 == name) {
         Some((_, make)) => make(device, size),
         None => anyhow::bail!("no row is called `{name}`; there are {}", names().join(", ")),
     }
@@ -39,7 +42,7 @@ pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
 
 /// The names.
 pub fn names() -> Vec<&'static str> {
-    ROWS.iter().map(|row| row.0).collect()
+    ROWS.iter().chain(MIXED).map(|row| row.0).collect()
 }
 
 fn tensor(d: &Device, dims: &[usize], salt: u32) -> Result<Tensor> {
@@ -91,24 +94,42 @@ fn labels(d: &Device, n: usize) -> Result<Tensor> {
 
 /// One training step: the result is the loss before it.
 fn train<L: Layer + Clone + 'static>(name: &'static str, d: &Device, model: L, x: Tensor) -> Result<Row> {
+    train_by(name, d, model, x, optim::adam(1e-3))
+}
+
+fn train_by<L: Layer + Clone + 'static>(
+    name: &'static str,
+    d: &Device,
+    model: L,
+    x: Tensor,
+    optimizer: Optimizer,
+) -> Result<Row> {
     let params = params(d, &model)?;
-    let optimizer = optim::adam(1e-3);
     let state = optimizer.init(&params)?;
     let inputs = (x.clone(), labels(d, x.dims()[0])?, optimizer.rate_tensor(d, 0)?);
     let step = move |(params, state): (Params, State), (x, y, rate): (Tensor, Tensor, Tensor)| {
         let mut pass = Pass::train(acclimate_kernels::random::Key::new(x.device(), 0)?);
         let loss = loss::cross_entropy(&model.apply(&params, &x, &mut pass)?, &y)?;
-        let grads = params.grad(&loss)?;
+        let grads = params.grad(&optimizer.scaled(&loss, &state)?)?;
         let updated = params.with_buffers(pass.take_updates())?;
-        Ok((optimizer.step(updated, &grads, state, &StepCx::new(&rate))?, loss))
+        Ok((optimizer.step(updated, &grads, state, &StepCx::new(&rate).scaled())?, loss))
     };
     Ok(Row::new(name, (params, state), inputs, step))
 }
 
-fn mlp_step(d: &Device, size: Size) -> Result<Row> {
+fn mlp(size: Size) -> Mlp {
     let width = size.of(512, 24);
-    let model = Mlp::new("net", size.of(784, 20), &[width, width], 10);
-    train("mlp_step", d, model, tensor(d, &[size.of(128, 8), size.of(784, 20)], 1)?)
+    Mlp::new("net", size.of(784, 20), &[width, width], 10)
+}
+
+fn mlp_step(d: &Device, size: Size) -> Result<Row> {
+    train("mlp_step", d, mlp(size), tensor(d, &[size.of(128, 8), size.of(784, 20)], 1)?)
+}
+
+/// The same in mixed precision, with a scaled loss.
+fn mlp_step_half(d: &Device, size: Size) -> Result<Row> {
+    let x = tensor(d, &[size.of(128, 8), size.of(784, 20)], 1)?;
+    train_by("mlp_step_half", d, Mixed::new(mlp(size)), x, optim::adam(1e-3).scale_loss())
 }
 
 /// Convolution, batch normalization, rectifier, three times with strides 1, 2, 2; mean over the image; linear.
@@ -130,6 +151,12 @@ fn images(d: &Device, size: Size) -> Result<Tensor> {
 
 fn cnn_step(d: &Device, size: Size) -> Result<Row> {
     train("cnn_step", d, cnn(size), images(d, size)?)
+}
+
+/// The same in mixed precision, with a scaled loss.
+fn cnn_step_half(d: &Device, size: Size) -> Result<Row> {
+    let optimizer = optim::adam(1e-3).scale_loss();
+    train_by("cnn_step_half", d, Mixed::new(cnn(size)), images(d, size)?, optimizer)
 }
 
 fn cnn_forward(d: &Device, size: Size) -> Result<Row> {

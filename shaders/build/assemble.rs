@@ -37,6 +37,11 @@ impl Assembled {
         let (file, line) = self.lines.get(at).cloned().unwrap_or_default();
         Fault { file, line, column, message }
     }
+
+    /// Another text, whose lines come from where this one's do.
+    pub fn rewritten(&self, source: String, head: Vec<String>) -> Self {
+        Assembled { source, head, lines: self.lines.clone() }
+    }
 }
 
 /// Reads a file by its path below the package root.

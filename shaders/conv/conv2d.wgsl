@@ -4,6 +4,7 @@
 // Inputs:  x [n,c_in,h,w], weight [c_out,c_in/groups,kh,kw].  Output: y [n,c_out,oh,ow].
 // Params:  n, c_in, h, w, c_out, kh, kw, oh, ow, stride_h, stride_w, pad_h (top), pad_w (left), dil_h, dil_w, groups.
 // Workgroups: ⌈n·c_out·oh·ow / 256⌉. Best with few input channels a group (depthwise); else see `conv2d_tiled`.
+// #halves x weight
 // #import shared/index
 // #import shared/conv
 

@@ -4,6 +4,7 @@
 // Also the transposed convolution. Inputs: dy [n,c_out,oh,ow], weight [c_out,c_in/groups,kh,kw]. Output: dx [n,c_in,h,w].
 // Params as in `conv2d`.
 // Workgroups: ⌈n·c_in·h·w / 256⌉. Best with few output channels a group; else see `conv2d_input_grad_tiled`.
+// #halves dy weight
 // #import shared/index
 // #import shared/conv
 

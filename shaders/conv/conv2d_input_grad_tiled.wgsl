@@ -2,6 +2,7 @@
 //   dx [c_in/groups, n·h·w],  weightᵀ [c_in/groups, q],  columns [q, n·h·w],  q = c_out/groups · kh · kw.
 // Formula, bindings and params as in `conv2d_input_grad`.
 // Workgroups: groups · ⌈c_in/groups/64⌉ · ⌈n·h·w/64⌉.
+// #halves dy weight
 // #import shared/index
 // #import shared/conv
 // #import shared/tile

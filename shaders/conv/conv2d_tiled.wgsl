@@ -2,6 +2,7 @@
 //   y [c_out/groups, n·oh·ow],  weight [c_out/groups, q],  columns [q, n·oh·ow],  q = c_in/groups · kh · kw.
 // The columns are read from x tile by tile and stand nowhere in memory. Formula, bindings and params as in `conv2d`.
 // Workgroups: groups · ⌈c_out/groups/64⌉ · ⌈n·oh·ow/64⌉.
+// #halves x weight
 // #import shared/index
 // #import shared/conv
 // #import shared/tile

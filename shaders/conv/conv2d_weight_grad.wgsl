@@ -4,6 +4,7 @@
 // Workgroups: groups · ⌈c_out/groups/4⌉ · ⌈q/4⌉, q = c_in/groups · kh · kw.
 // A workgroup makes a block of 4 output channels by 4 taps. Its threads share the output pixels out among them, and a
 // fixed tree adds their parts up.
+// #halves x dy
 // #import shared/index
 // #import shared/conv
 

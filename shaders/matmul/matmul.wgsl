@@ -4,6 +4,7 @@
 // Params:  m, n, k, batch, a_batch_stride, b_batch_stride (elements from one matrix to the next; 0 = shared),
 //          trans_a, trans_b (0 or 1).
 // Workgroups: batch · ⌈m/64⌉ · ⌈n/64⌉. Each sums over q in order, so the answer does not depend on the batch.
+// #halves a b
 // #import shared/index
 // #import shared/tile
 

@@ -3,6 +3,7 @@
 // Workgroups: batch · ⌈n/64⌉, or batch · ⌈n/4⌉ if trans_b.
 // A workgroup takes 64 columns and cuts k in 4 slices; if b is stored by columns, 4 columns and 64 slices, so that
 // neighboring threads read neighboring words either way. A fixed tree then adds the slices up.
+// #halves a b
 // #import shared/index
 
 struct Params {

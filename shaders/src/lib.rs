@@ -7,6 +7,7 @@
 //! ```
 //! let shader = &acclimate_shaders::shaders::MATMUL;
 //! assert_eq!(shader.n_storage, 3);
+//! assert_eq!(shader.half.map(|half| half.name), Some("matmul_half"));
 //! assert!(shader.source.contains("fn main"));
 //! ```
 
@@ -25,6 +26,8 @@ pub struct Shader {
     pub workgroup: [u32; 3],
     /// Fields of `Params` at binding 0, four bytes each; the buffer is padded to a multiple of 16 bytes.
     pub n_params: u32,
+    /// The same for inputs of packed halves, where there is one.
+    pub half: Option<&'static Shader>,
 }
 
 /// One constant for each shader, and the list of all of them.

@@ -2,6 +2,8 @@
 
 #[path = "../build/assemble.rs"]
 mod assemble;
+#[path = "../build/halves.rs"]
+mod halves;
 #[path = "../build/lint.rs"]
 mod lint;
 #[path = "../build/reflect.rs"]
@@ -106,4 +108,39 @@ fn binding_convention_is_asked_for() {
     faulty(&format!("{HEAD}{vector}{MAIN}"), UTIL, "a/b.wgsl:4:", "4-byte scalars");
     let big = MAIN.replace("64", "512");
     faulty(&format!("{HEAD}{BINDINGS}{big}"), UTIL, "a/b.wgsl:", "");
+}
+
+/// The shader for halves of `// #halves y` over these lines of `main`, or the fault.
+fn halved(bindings: &str, body: &str) -> String {
+    let head = "// y = x, both [n]\n// #halves x\n";
+    let main =
+        format!("@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {{\n{body}\n}}\n");
+    let text = format!("{head}{BINDINGS}{bindings}{main}");
+    let read = |_: &str| Ok(text.clone());
+    let shader = assemble::assemble(&read, "a/b.wgsl").unwrap_or_else(|fault| panic!("{fault}"));
+    match halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s).map(|_| s.source))) {
+        None => "not asked for".into(),
+        Some(Ok(source)) => source,
+        Some(Err(fault)) => fault.to_string(),
+    }
+}
+
+#[test]
+fn inputs_are_read_as_halves() {
+    let x = "@group(0) @binding(2) var<storage, read_write> x: array<f32>;\n";
+    let source = halved(x, "// x[0]\nlet max = 1u; y[i] = x[i * max + p.n] + x[u32(y[0])]; // x[1]");
+    assert!(source.contains("y[i] = x_value(i * max + p.n) + x_value(u32(y[0])); // x[1]"), "{source}");
+    assert!(source.contains("x: array<u32>;") && source.contains("// x[0]\n"), "{source}");
+    let x = x.replace("f32", "vec4<f32>");
+    let source = halved(&x, "y[i] = x[i].y;");
+    assert!(source.contains("x: array<vec2<u32>>;") && source.contains("y[i] = x_value(i).y;"), "{source}");
+}
+
+#[test]
+fn halves_that_cannot_be_are_refused() {
+    let x = "@group(0) @binding(2) var<storage, read_write> x: array<f32>;\n";
+    assert!(halved(x, "x[i] = y[i];").contains("`x`: it is written"));
+    assert!(halved(x, "x[i] += y[i];").contains("`x`: it is written"));
+    assert!(!halved(x, "if (x[i] == y[i + 1u]) { y[i] = 1.0; }").contains("is written"));
+    assert!(halved(&x.replace("f32", "i32"), "y[i] = f32(x[i]);").contains("array of f32"));
 }

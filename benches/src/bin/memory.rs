@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 fn main() -> Result<()> {
     println!("{:16} {:>10} {:>10} {:>7}   (largest plan of the row; MiB)", "row", "peak", "bound", "ratio");
     let mut worst = 0.0f64;
-    for (name, make) in rows::ROWS {
+    for (name, make) in rows::ROWS.iter().chain(rows::MIXED) {
         // A device of its own: its plans are the row's.
         let device = Device::cpu();
         let mut row = make(&device, Size::Full)?;

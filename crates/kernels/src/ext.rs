@@ -1,6 +1,6 @@
 //! The ops as methods of tensors: one trait, one page.
 
-use acclimate_tensor::{Result, Tensor, record_one};
+use acclimate_tensor::{DType, Result, Tensor};
 
 use crate::composite;
 use crate::ops::{self, conv2d::Conv2d};
@@ -425,7 +425,7 @@ pub trait TensorOps {
     /// ```
     #[track_caller]
     fn to_f16(&self) -> Result<Tensor> {
-        record_one(ops::to_f16::ToF16, &[self.tensor()])
+        self.tensor().cast(DType::F16)
     }
 
     /// From half to single precision, exact.
@@ -439,7 +439,7 @@ pub trait TensorOps {
     /// ```
     #[track_caller]
     fn f16_to_f32(&self) -> Result<Tensor> {
-        record_one(ops::f16_to_f32::F16ToF32, &[self.tensor()])
+        self.tensor().cast(DType::F32)
     }
 }
 

@@ -41,7 +41,7 @@ fn draw_graph(device: &Device, seed: u64) -> Result<Graph> {
         let d = x.dims().to_vec();
         // (what, value, largest sum of absolute terms, roundings); values stay within ±3 or so.
         let last = d.last().copied().unwrap_or(1);
-        let found = match draw.below(22) {
+        let found = match draw.below(23) {
             0 => Some(("tanh", x.tanh()?, 1.0, 8.0)),
             1 => Some(("sigmoid", x.sigmoid()?, 1.0, 8.0)),
             2 => Some(("neg", x.neg()?, 3.0, 0.0)),
@@ -62,6 +62,8 @@ fn draw_graph(device: &Device, seed: u64) -> Result<Graph> {
             17 if !d.is_empty() => Some(("peaks", x.max_keep(&[-1])?, 3.0, 0.0)),
             18 => x.matmul(y).ok().map(|t| ("matmul", t, 9.0 * last as f64, last as f64 + 1.0)),
             19 if !d.is_empty() => Some(("softmax", x.softmax(-1)?, 1.0, 16.0 + last as f64)),
+            // Two values a little apart may be rounded to neighbors, 2⁻¹⁰ of them apart.
+            22 => Some(("halves", x.to_f16()?.f16_to_f32()?, 3.0, 16384.0)),
             20 | 21 if d.first() == Some(&a) => Some(("live", x.live_rows(&count)?, 3.0, 0.0)),
             _ => None,
         };

@@ -123,16 +123,7 @@ impl Op for CoreOp {
                 x.with_dtype(dtype)
             }
             Core::Constant(_) | Core::Iota(_) => return Err(Error::internal(op, "no spec")),
-            Core::View(view) => {
-                if x.dtype == DType::F16 && !matches!(view, View::Reshape(_)) {
-                    return Err(Error::DType {
-                        op,
-                        expected: "a 32-bit dtype (f16 is storage only)".into(),
-                        found: x.dtype,
-                    });
-                }
-                Spec::new(view_shape(view, x)?, x.dtype)
-            }
+            Core::View(view) => Spec::new(view_shape(view, x)?, x.dtype),
             Core::Pad { low, step, to } => {
                 let rank = x.shape.rank();
                 let fits = |d: usize| {
@@ -157,6 +148,10 @@ impl Op for CoreOp {
                 Spec::new(Shape::raw(dims), x.dtype)
             }
             Core::Assemble { offsets, len } => {
+                if x.dtype == DType::F16 {
+                    // Pieces are written word by word, and a half is not a word.
+                    return Err(Error::DType { op, expected: "a 32-bit dtype; cast first".into(), found: x.dtype });
+                }
                 let mut end = 0;
                 for (piece, &offset) in inputs.iter().zip(offsets) {
                     piece.require_dtype(op, x.dtype)?.require_rank(op, 1, "[n]")?;
@@ -196,7 +191,7 @@ impl Op for CoreOp {
             return f.grad(cx.inputs, cx.output(), &dy);
         }
         let x = match cx.inputs.first() {
-            Some(x) if x.dtype() == DType::F32 => x,
+            Some(x) if x.dtype().is_float() => x,
             _ => return Ok(vec![None; cx.inputs.len()]),
         };
         Ok(match &self.core {
@@ -278,7 +273,11 @@ fn view_adjoint(view: &View, x: &Tensor, dy: &Tensor) -> Result<Tensor> {
         }
         View::Expand(to) => {
             let axes: Vec<isize> = (0..to.rank()).filter(|&d| x.dims()[d] != to[d]).map(|d| d as isize).collect();
-            if axes.is_empty() { Ok(dy.clone()) } else { dy.sum_keep(&axes) }
+            match (axes.is_empty(), dy.dtype()) {
+                (true, _) => Ok(dy.clone()),
+                // Halves are summed as f32 and rounded once.
+                (_, dtype) => dy.cast(DType::F32)?.sum_keep(&axes)?.cast(dtype),
+            }
         }
         View::Slice { start, step, len } => {
             if len.contains(&0) {
@@ -357,7 +356,7 @@ impl CoreOp {
             Core::Constant(bits) => match &mut call.outs[0] {
                 Out::Real(o) => o.fill(R::of(f64::from(f32::from_bits(*bits)))),
                 Out::Word(o) => o.fill(*bits),
-                Out::Half(_) => {}
+                Out::Half(o) => o.fill(half::f16::from_f32(f32::from_bits(*bits))),
             },
             Core::Iota(axis) => {
                 let inner: usize = y.shape[axis + 1..].iter().product();
@@ -408,7 +407,11 @@ fn map_reference<R: Real>(f: Func, call: &mut Call<'_, R>) {
     let dtype = call.in_specs.last().map_or(DType::F32, |s| s.dtype);
     let arity = call.ins.len();
     for i in 0..call.out_specs[0].numel() {
-        let reals: SmallVec<[R; 4]> = (0..arity).map(|k| call.real(k).get(i).copied().unwrap_or(R::ZERO)).collect();
+        let real = |k: usize| match call.ins.get(k) {
+            Some(In::Half(x)) => x.get(i).map_or(R::ZERO, |x| R::of(x.to_f64())),
+            _ => call.real(k).get(i).copied().unwrap_or(R::ZERO),
+        };
+        let reals: SmallVec<[R; 4]> = (0..arity).map(real).collect();
         let words: SmallVec<[u32; 4]> = (0..arity).map(|k| call.word(k).get(i).copied().unwrap_or(0)).collect();
         let cast = |x: R| x.f64();
         match &mut call.outs[0] {
@@ -443,7 +446,7 @@ fn map_reference<R: Real>(f: Func, call: &mut Call<'_, R>) {
                     _ => f.word(dtype, &words).unwrap_or(0),
                 }
             }
-            Out::Half(_) => {}
+            Out::Half(o) => o[i] = half::f16::from_f64(cast(reals[0])),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::fmt;
 pub enum DType {
     /// IEEE single precision.
     F32,
-    /// IEEE half precision, storage only: `cast` to `F32` to compute.
+    /// IEEE half precision, storage: `cast` to `F32` to compute. Products take halves as they are.
     F16,
     /// Unsigned 32-bit integer.
     U32,

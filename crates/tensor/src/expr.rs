@@ -4,6 +4,7 @@
 //! CPU engine's inner loop; WGSL bodies may clamp where drivers overflow.
 
 use crate::dtype::DType;
+use crate::engine::cpu::halves;
 use crate::engine::cpu::simd::{Wide, wide};
 use crate::error::{Error, Result};
 use crate::real::Real;
@@ -78,15 +79,15 @@ macro_rules! functions {
         #[allow(missing_docs)] // the names are those of PyTorch
         pub enum Func {
             $($r,)* $($p,)* $($c,)* $($w,)*
-            IsNan, IsFinite, Select, ToF32, ToI32, ToU32, ToBool, Identity, Detach,
+            IsNan, IsFinite, Select, ToF32, ToF16, ToI32, ToU32, ToBool, Identity, Detach,
         }
 
         impl Func {
             /// Every function.
             pub const ALL: &'static [Func] = &[
                 $(Func::$r,)* $(Func::$p,)* $(Func::$c,)* $(Func::$w,)*
-                Func::IsNan, Func::IsFinite, Func::Select, Func::ToF32, Func::ToI32, Func::ToU32, Func::ToBool,
-                Func::Identity, Func::Detach,
+                Func::IsNan, Func::IsFinite, Func::Select, Func::ToF32, Func::ToF16, Func::ToI32, Func::ToU32,
+                Func::ToBool, Func::Identity, Func::Detach,
             ];
 
             fn info(self) -> Info {
@@ -102,6 +103,9 @@ macro_rules! functions {
                     Func::Select => Info { name: "select", arity: 3, kind: Kind::Select, cost: 1, grad: grad_select,
                         wgsl: "return select(c, b, a != 0u);" },
                     Func::ToF32 => Info { name: "to_f32", arity: 1, kind: Kind::Cast(DType::F32), cost: 1, grad: grad_to_f32, wgsl: "return f32(a);" },
+                    Func::ToF16 => Info { name: "to_f16", arity: 1, kind: Kind::Cast(DType::F16), cost: 2, wgsl: "return from_half(to_half(a));",
+                        // Rounding counts as the identity; the gradient comes as halves.
+                        grad: |_, _, dy| Ok(vec![Some(dy.cast(DType::F32)?)]) },
                     Func::ToI32 => Info { name: "to_i32", arity: 1, kind: Kind::Cast(DType::I32), cost: 1, grad: none, wgsl: "return i32(a);" },
                     Func::ToU32 => Info { name: "to_u32", arity: 1, kind: Kind::Cast(DType::U32), cost: 1, grad: none, wgsl: "return u32(a);" },
                     Func::ToBool => Info { name: "to_bool", arity: 1, kind: Kind::Cast(DType::Bool), cost: 1, grad: none, wgsl: "return u32(a != ZERO);" },
@@ -185,6 +189,7 @@ macro_rules! functions {
                     }
                     (Func::ToF32, DType::I32) => { let a = &s[0][..n]; for i in 0..n { d[i] = (a[i] as i32 as f32).to_bits(); } }
                     (Func::ToF32, DType::U32 | DType::Bool) => { let a = &s[0][..n]; for i in 0..n { d[i] = (a[i] as f32).to_bits(); } }
+                    (Func::ToF16, _) => halves::round(&s[0][..n], d),
                     (Func::ToI32, DType::F32) => { let a = &s[0][..n]; for i in 0..n { d[i] = (f(a[i]) as i32) as u32; } }
                     (Func::ToU32, DType::F32) => { let a = &s[0][..n]; for i in 0..n { d[i] = f(a[i]) as u32; } }
                     (Func::ToBool, DType::F32) => { let a = &s[0][..n]; for i in 0..n { d[i] = u32::from(a[i] << 1 != 0); } }
@@ -273,7 +278,8 @@ fn grad_select(x: &[Tensor], _: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tenso
 }
 
 fn grad_to_f32(x: &[Tensor], _: &Tensor, dy: &Tensor) -> Result<Vec<Option<Tensor>>> {
-    Ok(vec![(x[0].dtype() == DType::F32).then(|| dy.clone())])
+    // The gradient of halves is kept as halves: scale the loss where it could underflow.
+    Ok(vec![if x[0].dtype().is_float() { Some(dy.cast(x[0].dtype())?) } else { None }])
 }
 
 /// Ties share the gradient, as in PyTorch. The smaller of two wins where the other one is greater.
@@ -333,7 +339,10 @@ impl Func {
         if inputs.len() != info.arity {
             return Err(Error::shape(op, format!("{} inputs", info.arity), format!("{}", inputs.len())));
         }
-        if let Some(i) = inputs.iter().position(|&d| d == DType::F16) {
+        // All that halves can do is to be read as f32 and to be passed on.
+        if !matches!(self, Func::ToF32 | Func::Identity | Func::Detach)
+            && let Some(i) = inputs.iter().position(|&d| d == DType::F16)
+        {
             return bad(i, "a dtype to compute in (f16 is storage only)");
         }
         let first = inputs[0];
@@ -355,6 +364,7 @@ impl Func {
             Kind::Select if first != DType::Bool => bad(0, "bool"),
             Kind::Select if inputs[1] != inputs[2] => bad(2, &inputs[1].to_string()),
             Kind::Select => Ok(inputs[1]),
+            Kind::Cast(DType::F16) if first != DType::F32 => bad(0, "f32"),
             Kind::Cast(to) => Ok(to),
             Kind::Any => Ok(first),
         }

@@ -59,7 +59,7 @@ impl Tensor {
         Ok(nullary(device, Core::Iota(axis), Spec::new(shape, DType::U32)))
     }
 
-    /// A value (as bits) everywhere, with the shape and dtype of this tensor.
+    /// A value (as bits, of an f32 for halves) everywhere, with the shape and dtype of this tensor.
     #[track_caller]
     fn fill_like(&self, bits: u32) -> Tensor {
         nullary(self.device(), Core::Constant(bits), self.spec().clone())
@@ -74,7 +74,7 @@ impl Tensor {
     /// Ones of the same shape and dtype.
     #[track_caller]
     pub fn ones_like(&self) -> Result<Tensor> {
-        Ok(self.fill_like(if self.dtype() == DType::F32 { 1.0f32.to_bits() } else { 1 }))
+        Ok(self.fill_like(if self.dtype().is_float() { 1.0f32.to_bits() } else { 1 }))
     }
 
     /// `value` with this tensor's shape (f32).
@@ -218,19 +218,32 @@ impl Tensor {
         Tensor::map(Func::Philox, &[k0, k1, c0, c1])
     }
 
-    /// Another dtype: floats to integers truncate towards zero; to bool: whether not zero. f16 is cast by
-    /// `acclimate-kernels`.
+    /// Another dtype: floats to integers truncate towards zero; to bool: whether not zero; to f16: the nearest half, ties to
+    /// even, ±∞ beyond ±65504. Halves are storage: other dtypes come from them, and they from others, by way of f32. The
+    /// gradient of a half is a half.
     #[track_caller]
     pub fn cast(&self, dtype: DType) -> Result<Tensor> {
         if dtype == self.dtype() {
             return Ok(self.clone());
+        }
+        let by_f32 = |a: DType, b: DType| a == DType::F16 && b != DType::F32;
+        if by_f32(dtype, self.dtype()) || by_f32(self.dtype(), dtype) {
+            return self.cast(DType::F32)?.cast(dtype);
+        }
+        // There and back: what was half a moment ago is half still.
+        if dtype == DType::F16
+            && let Some((op, inputs)) = self.recipe()
+            && matches!(op.core(), Some(Core::Map(Func::ToF32)))
+            && inputs[0].dtype() == DType::F16
+        {
+            return Ok(inputs[0].clone());
         }
         let func = match dtype {
             DType::F32 => Func::ToF32,
             DType::I32 => Func::ToI32,
             DType::U32 => Func::ToU32,
             DType::Bool => Func::ToBool,
-            DType::F16 => return Err(Error::argument("cast", "dtype", "a dtype to compute in; use `to_f16`", dtype)),
+            DType::F16 => Func::ToF16,
         };
         Tensor::map(func, &[self])
     }

@@ -4,6 +4,7 @@
 //! f64 it is the oracle, in f32 it is the CPU engine's kernel until `cpu` replaces it with a faster one.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -80,6 +81,17 @@ impl<'a, R> Call<'a, R> {
         match self.ins.get(i) {
             Some(In::Half(x)) => x,
             _ => &[],
+        }
+    }
+
+    /// Input `i` as real numbers, halves widened (exactly).
+    pub fn numbers(&self, i: usize) -> Cow<'a, [R]>
+    where
+        R: Real,
+    {
+        match self.ins.get(i) {
+            Some(In::Half(x)) => Cow::Owned(R::of_halves(x)),
+            _ => Cow::Borrowed(self.real(i)),
         }
     }
 
@@ -181,6 +193,16 @@ impl Launch {
     pub fn f32(mut self, x: f32) -> Self {
         self.params.push(x.to_bits());
         self
+    }
+
+    /// For inputs of this dtype: halves have a shader of their own.
+    pub fn of(self, op: &'static str, dtype: DType) -> Result<Self> {
+        if dtype != DType::F16 {
+            return Ok(self);
+        }
+        let half = self.shader.half;
+        let shader = half.ok_or_else(|| Error::internal(op, format!("{} is not for halves", self.shader.name)))?;
+        Ok(Launch { shader, ..self })
     }
 
     /// Sets the bindings.
@@ -535,6 +557,17 @@ pub fn record_one<K: Kernel>(kernel: K, inputs: &[&Tensor]) -> Result<Tensor> {
 /// The inputs as an array of `N`, or an error that counts them.
 pub fn arity<'a, const N: usize>(op: &'static str, inputs: &'a [Spec]) -> Result<&'a [Spec; N]> {
     inputs.try_into().map_err(|_| Error::shape(op, format!("{N} inputs"), inputs.len().to_string()))
+}
+
+/// Fails unless all inputs are f32, or all are halves.
+pub fn require_floats(op: &'static str, inputs: &[Spec]) -> Result<()> {
+    match inputs.first().map(|s| s.dtype) {
+        Some(DType::F16) => match inputs.iter().find(|s| s.dtype != DType::F16) {
+            Some(s) => Err(Error::DType { op, expected: "f16 beside f16 (cast one of them)".into(), found: s.dtype }),
+            None => Ok(()),
+        },
+        _ => require_all(op, inputs, DType::F32),
+    }
 }
 
 /// Fails unless every input has the dtype.

@@ -4,6 +4,10 @@ use std::fmt::Debug;
 use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, DivAssign, Mul, MulAssign, Neg, Sub, SubAssign};
 
+use half::f16;
+
+use crate::engine::cpu::halves::widened;
+
 /// `f32` or `f64`.
 pub trait Real:
     Copy
@@ -38,6 +42,8 @@ pub trait Real:
     fn of(x: f64) -> Self;
     /// To a double.
     fn f64(self) -> f64;
+    /// From halves, exactly.
+    fn of_halves(x: &[f16]) -> Vec<Self>;
     /// From a count; exact below 2^24 in f32.
     fn count(n: usize) -> Self {
         Self::of(n as f64)
@@ -87,7 +93,7 @@ pub trait Real:
 }
 
 macro_rules! real {
-    ($t:ident) => {
+    ($t:ident, $of_halves:expr) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
@@ -101,6 +107,9 @@ macro_rules! real {
             #[inline]
             fn f64(self) -> f64 {
                 self.into()
+            }
+            fn of_halves(x: &[f16]) -> Vec<Self> {
+                $of_halves(x)
             }
             #[inline]
             fn is_nan(self) -> bool {
@@ -165,8 +174,8 @@ macro_rules! real {
         }
     };
 }
-real!(f32);
-real!(f64);
+real!(f32, widened);
+real!(f64, |x: &[f16]| x.iter().map(|x| x.to_f64()).collect());
 
 /// The error function in double precision: the Maclaurin series below 3, the continued fraction of erfc above
 /// (Abramowitz and Stegun, 7.1.5 and 7.1.14).

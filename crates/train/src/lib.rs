@@ -15,5 +15,5 @@ pub mod shift;
 pub mod weights;
 
 pub use error::{Error, Result};
-pub use layer::{Layer, Pass, Statistics};
+pub use layer::{Layer, Pass, Precision, Statistics};
 pub use params::{Kind, Params};

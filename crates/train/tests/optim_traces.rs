@@ -8,13 +8,12 @@
 
 #[path = "../../tensor/tests/adapter/mod.rs"]
 mod adapter;
-
-use std::path::Path;
+mod trace;
 
 use acclimate_tensor::{Device, Tensor};
 use acclimate_train::Params;
 use acclimate_train::optim::{self, Optimizer, StepCx};
-use safetensors::SafeTensors;
+use trace::Trace;
 
 const BOUND: f64 = 1e-5;
 
@@ -38,41 +37,9 @@ fn table() -> Vec<(&'static str, Optimizer)> {
     ]
 }
 
-struct Trace {
-    file: Vec<u8>,
-}
-
-impl Trace {
-    fn read(name: &str) -> Self {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/optim_{name}.safetensors"));
-        Trace { file: std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())) }
-    }
-
-    fn values(&self, key: &str) -> (Vec<usize>, Vec<f32>) {
-        let file = SafeTensors::deserialize(&self.file).unwrap();
-        let view = file.tensor(key).unwrap();
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
-        (view.shape().to_vec(), values)
-    }
-
-    /// `<what>.a` and `<what>.b`, at step `t` where there is one for each step.
-    fn named(&self, what: &str, t: Option<usize>) -> Vec<(String, Vec<usize>, Vec<f32>)> {
-        let part = |name: &str| {
-            let (mut dims, mut values) = self.values(&format!("{what}.{name}"));
-            if let Some(t) = t {
-                dims.remove(0);
-                let n: usize = dims.iter().product();
-                values = values[t * n..(t + 1) * n].to_vec();
-            }
-            (name.to_owned(), dims, values)
-        };
-        vec![part("a"), part("b")]
-    }
-}
-
 /// The largest deviation from the trace over all steps and elements, and whether the padding stayed zero.
 fn deviation(device: &Device, name: &str, optimizer: &Optimizer) -> (f64, bool) {
-    let trace = Trace::read(name);
+    let trace = Trace::read(&format!("optim_{name}"));
     let mut params = Params::from_named(device, trace.named("theta0", None)).unwrap();
     let mut state = optimizer.init(&params).unwrap();
     let (_, rates) = trace.values("rate");

@@ -42,6 +42,6 @@ pub(crate) fn take_step<P: Movable + Tree + Clone>(
     state: State,
     rate: &Tensor,
 ) -> Result<(P, State), Error> {
-    let cx = StepCx { rate: rate.clone(), loss: Some(objective.clone()) };
+    let cx = StepCx::new(rate).with_loss(objective);
     Ok(optimizer.step(theta, gradient, state, &cx)?)
 }

@@ -198,7 +198,7 @@ impl MetaLearner {
         let (chain, task) = (outer.clone(), inner.clone());
         let step = compile(move |((params, rates, state, rates_state), tasks, rate): In| {
             let (losses, gradient, rates_gradient) = task.meta_gradient(&params, &rates, tasks)?;
-            let cx = StepCx { rate, loss: Some(losses.mean(&[])?) };
+            let cx = StepCx::new(&rate).with_loss(&losses.mean(&[])?);
             let (params, state) = chain.step(params, &gradient, state, &cx)?;
             let (rates, rates_state) = match (rates, rates_gradient, rates_state) {
                 (Some(rates), Some(gradient), Some(state)) => {

@@ -3,11 +3,16 @@
 //! `c[b,i,j] = Σ_q op(a)[b,i,q] · op(b)[b,q,j]`, where op transposes the last two axes if the flag says so.
 //! Shapes: a [batch | 1, m, k] ([.., k, m] if `trans_a`) times b [batch | 1, k, n] ([.., n, k] if `trans_b`) gives
 //! [batch, m, n]. A batch axis of 1 is shared, not copied. An empty sum (k = 0) is 0.
+//!
+//! Operands are f32, or both f16; products and sums are of f32 in either case, and so is the result. The product of halves is
+//! that of the same numbers as f32.
 
 use acclimate_shaders::shaders::{MATMUL, MATMUL_SMALL};
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
-use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_all};
-use acclimate_tensor::{Caps, DType, Error, Real, Result, Shape, Spec, Tensor, record_one};
+use acclimate_tensor::op::{
+    BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
+};
+use acclimate_tensor::{Caps, Error, Real, Result, Shape, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
 /// The product of matrices; the flags say which operand is stored transposed.
@@ -51,7 +56,7 @@ impl Kernel for MatMul {
 
     fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [a, b] = arity(Self::NAME, inputs)?;
-        require_all(Self::NAME, inputs, DType::F32)?;
+        require_floats(Self::NAME, inputs)?;
         a.require_rank(Self::NAME, 3, "[batch, rows, columns] on the left")?;
         b.require_rank(Self::NAME, 3, "[batch, rows, columns] on the right")?;
         let s = self.sizes(&a.shape, &b.shape);
@@ -75,7 +80,7 @@ impl Kernel for MatMul {
 
     fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
         let s = self.sizes(call.dims(0), call.dims(1));
-        let (a, b) = (call.real(0), call.real(1));
+        let (a, b) = (call.numbers(0), call.numbers(1));
         for (at, c) in call.out_real(0).iter_mut().enumerate() {
             let (batch, i, j) = (at / (s.m * s.n), at / s.n % s.m, at % s.n);
             let a_at = |q| batch * s.a_stride + if self.trans_a { q * s.m + i } else { i * s.k + q };
@@ -86,7 +91,7 @@ impl Kernel for MatMul {
 
     fn cpu(&self, call: &mut Call<'_, f32>) {
         let s = self.sizes(call.dims(0), call.dims(1));
-        let (a, b) = (call.real(0), call.real(1));
+        let (a, b) = (call.numbers(0), call.numbers(1));
         let c = call.out_real(0);
         if s.m * s.n == 0 || s.k == 0 {
             return c.fill(0.0);
@@ -118,6 +123,7 @@ impl Kernel for MatMul {
             Launch::new(&MATMUL, s.batch * s.m.div_ceil(64) * s.n.div_ceil(64))
         };
         Ok(launch
+            .of(Self::NAME, inputs[0].dtype)?
             .u32s(&[s.m, s.n, s.k, s.batch, s.a_stride, s.b_stride])
             .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
             .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
@@ -129,9 +135,11 @@ impl Kernel for MatMul {
         2 * (s.batch * s.m * s.n * s.k) as u64
     }
 
-    // dA = dC · op(b)ᵀ and dB = op(a)ᵀ · dC, each transposed where its operand is; a shared operand gets the sum.
+    // dA = dC · op(b)ᵀ and dB = op(a)ᵀ · dC, each transposed where its operand is; a shared operand gets the sum. Of halves
+    // the upstream gradient is rounded to halves first, and so are the gradients.
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (a, b, dc) = (cx.input(0), cx.input(1), cx.upstream()?);
+        let (a, b) = (cx.input(0), cx.input(1));
+        let dc = cx.upstream()?.cast(a.dtype())?;
         let da = match self.trans_a {
             false => MatMul::of(false, !self.trans_b, &dc, b)?,
             true => MatMul::of(self.trans_b, true, b, &dc)?,
@@ -144,7 +152,7 @@ impl Kernel for MatMul {
             false => MatMul::of(!self.trans_a, false, a, &dc)?,
             true => MatMul::of(true, self.trans_a, &dc, a)?,
         };
-        Ok(vec![Some(sum_shared(da, a)?), Some(sum_shared(db, b)?)])
+        Ok(vec![Some(sum_shared(da, a)?.cast(a.dtype())?), Some(sum_shared(db, b)?.cast(b.dtype())?)])
     }
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
@@ -276,6 +284,19 @@ pub fn cases() -> Vec<crate::testkit::Case> {
             }
         }
     }
+    // Halves, stored each way in turn; an odd inner size puts rows into the middle of words.
+    let half = |t: &Tensor| t.cast(acclimate_tensor::DType::F16);
+    for (i, &(m, n, k)) in sizes.iter().enumerate() {
+        let (trans_a, trans_b) = (i % 2 == 1, i % 4 > 1);
+        let [ba, bb] = [[1, 1], [3, 3], [1, 2], [2, 1]][i / 2];
+        let a = if trans_a { [ba, k, m] } else { [ba, m, k] };
+        let b = if trans_b { [bb, n, k] } else { [bb, k, n] };
+        let name = format!("halves: {a:?}{} times {b:?}{}", t(trans_a), t(trans_b));
+        let build = move |x: &[Tensor]| Ok(vec![MatMul::of(trans_a, trans_b, &half(&x[0])?, &half(&x[1])?)?]);
+        let case = Case::new(name, [Input::normal(&a), Input::normal(&b)], build);
+        // Of halves as of f32: a sum of k products in some order.
+        cases.push(case.tolerance(Tolerance::sum(k)).order(Order::Rounded));
+    }
     for (a, b) in [([1, 0, 3], [1, 3, 2]), ([2, 3, 0], [2, 0, 5]), ([0, 2, 3], [1, 3, 2])] {
         let build = |x: &[Tensor]| Ok(vec![MatMul::of(false, false, &x[0], &x[1])?]);
         let case = Case::new(format!("empty: {a:?} times {b:?}"), [Input::normal(&a), Input::normal(&b)], build);
@@ -309,6 +330,10 @@ pub fn rejects() -> Vec<crate::testkit::Reject> {
         }),
         Reject::new("batch axes do not broadcast", &["matmul", "broadcast"], |d| {
             matmul(&Tensor::zeros(d, &[2, 4, 4])?, &Tensor::zeros(d, &[3, 4, 4])?, false, false)
+        }),
+        Reject::new("halves beside f32", &["matmul", "f16", "f32", "cast"], |d| {
+            let a = Tensor::zeros(d, &[4, 4])?;
+            matmul(&a.cast(acclimate_tensor::DType::F16)?, &a, false, false)
         }),
         Reject::new("words", &["matmul", "f32", "u32", "cast"], |d| {
             matmul(&Tensor::full_u32(d, &[4, 4], 1)?, &Tensor::zeros(d, &[4, 4])?, false, false)

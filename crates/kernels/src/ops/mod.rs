@@ -10,7 +10,6 @@ pub mod avg_pool2d;
 pub mod compact;
 pub mod conv2d;
 pub mod cumsum;
-pub mod f16_to_f32;
 pub mod gather;
 pub mod log_softmax;
 pub mod log_softmax_grad;
@@ -23,7 +22,6 @@ pub mod softmax_grad;
 pub mod sort;
 pub mod take;
 pub mod take_grad;
-pub mod to_f16;
 
 macro_rules! ops {
     ($($name:ident),* $(,)?) => {
@@ -45,7 +43,6 @@ ops! {
     compact,
     conv2d,
     cumsum,
-    f16_to_f32,
     gather,
     log_softmax,
     log_softmax_grad,
@@ -58,7 +55,6 @@ ops! {
     sort,
     take,
     take_grad,
-    to_f16,
     adagrad,
     adam,
     lion,

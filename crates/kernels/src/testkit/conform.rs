@@ -17,11 +17,11 @@ pub fn conforms(case: &Case, device: &Device) -> std::result::Result<(), Failure
     let (n, tolerance) = (&case.name, case.tolerance_on(device.kind()));
     let value = |inputs: &[Tensor]| (case.build)(inputs);
     one(case, device, tolerance, "oracle", &value)?;
-    if case.order >= Order::First {
+    if case.order >= Order::Rounded {
         let outputs = (case.build)(&case.tensors(device, SEED).during(n, "gradient")?).during(n, "gradient")?;
         let terms: usize = outputs.iter().map(Tensor::numel).sum();
         let inputs: usize = case.inputs.iter().filter(|i| i.is_real()).map(|i| i.numel()).min().unwrap_or(1);
-        let tolerance = tolerance.of_gradient(terms, inputs);
+        let tolerance = case.tolerance_of_gradient(device.kind(), terms, inputs);
         let gradient = |inputs: &[Tensor]| {
             let real: Vec<Tensor> = inputs.iter().filter(|t| t.dtype() == DType::F32).cloned().collect();
             gradient_of(&(case.build)(inputs)?, &real, SEED, tolerance.is_of_magnitudes())

@@ -14,6 +14,7 @@ pub fn core_cases() -> Vec<Case> {
     }
     cases.extend(sizes());
     cases.extend(views());
+    cases.extend(halves());
     cases.extend(reductions());
     cases
 }
@@ -182,6 +183,48 @@ fn views() -> Vec<Case> {
     cases.push(Case::new("assemble", [Input::distinct(&[5]), Input::distinct(&[7])], build));
     let build = |t: &[Tensor]| Ok(vec![t[0].narrow(0, 0, 64)?.mul(&t[0].narrow(0, 64, 64)?)?]);
     cases.push(Case::new("slices of one arena", [Input::normal(&[192])], build).tolerance(Tolerance::ulps(0.5)));
+    cases
+}
+
+/// Halves in memory: rounding, views of them, groups and sums that read them.
+fn halves() -> Vec<Case> {
+    let half = |t: &Tensor| t.cast(DType::F16);
+    let there = move |t: &[Tensor]| Ok(vec![half(&t[0])?]);
+    let back = move |t: &[Tensor]| Ok(vec![half(&t[0])?.cast(DType::F32)?]);
+    let mut cases = Vec::new();
+    for n in ODD_SIZES {
+        cases.push(Case::new(format!("{n} halves"), [Input::normal(&[n])], there).order(Order::None));
+        // Rounding counts as the identity, and the gradient is rounded too.
+        cases.push(Case::new(format!("{n} halves and back"), [Input::normal(&[n])], back).order(Order::Rounded));
+    }
+    let edges = vec![65504.0, 65519.0, 65520.0, -1e9, 2049.0, 2051.0, 6e-8, 3e-8, 2.98e-8, 1e-5, 0.1, -0.0, 6.1e-5];
+    let edges = [Input::new(&[13], Values::List(edges))];
+    cases.push(Case::new("halves: ties, the smallest, the largest", edges.clone(), there).order(Order::None));
+    cases.push(Case::new("halves and back: ties, the smallest, the largest", edges, back).order(Order::None));
+    let odd = [Input::new(&[3], Values::List(vec![f32::INFINITY, f32::NEG_INFINITY, f32::NAN]))];
+    cases.push(Case::new("halves: infinities and NaN", odd, there).order(Order::None));
+    type View = fn(&Tensor) -> acclimate_tensor::Result<Tensor>;
+    let rows: [(&str, View); 7] = [
+        ("reshape", |x| x.reshape(&[7, 15])),
+        ("permute", |x| x.permute(&[2, 0, 1])),
+        ("expand", |x| x.unsqueeze(1)?.expand(&[3, 2, 5, 7])),
+        ("narrow", |x| x.narrow(0, 1, 2)),
+        ("slice with steps both ways", |x| x.strided_slice(&[2, 0, 6], &[-1, 2, -3], &[3, 3, 3])),
+        ("pad", |x| x.pad(&[(1, 0), (0, 2), (3, 1)])),
+        ("pad between", |x| x.pad_strided(&[1, 0, 2], &[2, 1, 3], &[6, 5, 23])),
+    ];
+    for (name, view) in rows {
+        let build = move |t: &[Tensor]| Ok(vec![view(&half(&t[0])?)?]);
+        cases.push(Case::new(format!("{name} of halves"), [Input::normal(&[3, 5, 7])], build).order(Order::None));
+        let build = move |t: &[Tensor]| Ok(vec![view(&half(&t[0])?)?.cast(DType::F32)?.mul_scalar(0.5)?]);
+        let case = Case::new(format!("half of {name} of halves"), [Input::normal(&[3, 5, 7])], build);
+        cases.push(case.order(Order::Rounded));
+    }
+    for axes in [&[0][..], &[-1], &[0, 2], &[]] {
+        let sum = move |t: &[Tensor]| Ok(vec![half(&t[0])?.cast(DType::F32)?.sum(axes)?]);
+        let case = Case::new(format!("sum of halves over {axes:?}"), [Input::normal(&[3, 5, 7])], sum);
+        cases.push(case.tolerance(Tolerance::sum(105)).order(Order::Rounded));
+    }
     cases
 }
 

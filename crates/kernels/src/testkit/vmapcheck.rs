@@ -23,11 +23,11 @@ pub fn vmap_is_the_loop(case: &Case, device: &Device) -> std::result::Result<(),
     for mapped in choices(case.inputs.len()) {
         one(case, device, &mapped, tolerance, &value)?;
     }
-    if case.order >= Order::First {
+    if case.order >= Order::Rounded {
         let outputs = (case.build)(&case.tensors(device, 1).during(&case.name, CHECK)?).during(&case.name, CHECK)?;
         let terms: usize = outputs.iter().map(Tensor::numel).sum();
         let inputs: usize = case.inputs.iter().filter(|i| i.is_real()).map(|i| i.numel()).min().unwrap_or(1);
-        let tolerance = tolerance.of_gradient(terms, inputs);
+        let tolerance = case.tolerance_of_gradient(device.kind(), terms, inputs);
         let gradient = |x: &[Tensor]| {
             let real: Vec<Tensor> = x.iter().filter(|t| t.dtype() == DType::F32).cloned().collect();
             gradient_of(&(case.build)(x)?, &real, 1, tolerance.is_of_magnitudes())

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::expr::Func;
 use crate::op::{Core, View};
 use crate::plan::graph::{GNode, Graph, Kind, Ref};
 use crate::plan::layout::{Axis, Guard, Layout, collapse};
@@ -21,6 +22,8 @@ const MAX_TERMS: usize = 96;
 const MAX_DEPTH: u32 = 40;
 /// Cost up to which a value with several readers is computed by each of them rather than stored.
 const CHEAP: u32 = 4;
+/// The same for what is made of halves: stored as f32 it would take the room that halves were to save.
+const CHEAP_OF_HALVES: u32 = 8;
 
 /// A value before memory is laid out.
 #[derive(Clone, Debug)]
@@ -97,6 +100,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
             (Kind::Leaf(_), _) => true,
             (Kind::Scalar(_), _) => false,
             (_, None | Some(Core::Reduce(..) | Core::Assemble { .. })) => true,
+            // Who asks for halves wants them in memory, in place of what they are rounded from.
+            (_, Some(Core::Map(Func::ToF16))) => true,
             (_, Some(Core::Map(_) | Core::Pad { .. })) => !fusion,
             _ => false,
         };
@@ -116,17 +121,25 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
     }
     // Rough cost of a node computed in its readers, and length of the path to a stored value.
     let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);
+    // Whether it is made of halves, and its cost without what is broadcast, which is stored further down.
+    let (mut of_halves, mut own_cost) = (vec![false; n], vec![0u32; n]);
     for (i, node) in graph.nodes.iter().enumerate() {
         if stored[i] {
             continue;
         }
         let own = match node.core() {
+            // A load of another kind.
+            Some(Core::Map(Func::ToF32)) if graph.spec(node.inputs[0]).dtype == DType::F16 => 0,
             Some(Core::Map(f)) => f.cost(),
             Some(Core::Pad { .. }) => 2,
             _ => 0,
         };
         let inputs = node.inputs.iter().filter(|r| !stored[r.0]);
         cost[i] = own + inputs.clone().map(|r| cost[r.0]).sum::<u32>();
+        let reads_halves = matches!(node.core(), Some(Core::Map(_))) && graph.spec(node.inputs[0]).dtype == DType::F16;
+        of_halves[i] = reads_halves || inputs.clone().any(|r| of_halves[r.0]);
+        let is_broadcast = readers[i].iter().any(|&r| repeats(graph, &readers, r, node.specs[0].numel(), &stored));
+        own_cost[i] = if is_broadcast { 0 } else { own + inputs.clone().map(|r| own_cost[r.0]).sum::<u32>() };
         depth[i] = 1 + inputs.map(|r| depth[r.0]).max().unwrap_or(0);
         stored[i] |= depth[i] > MAX_DEPTH || cost[i] > 400;
     }
@@ -136,7 +149,8 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
         if !stored[i] && matches!(graph.nodes[i].core(), Some(Core::Map(_) | Core::Pad { .. })) {
             let numel = graph.nodes[i].specs[0].numel();
             let spread = readers[i].iter().any(|&r| repeats(graph, &readers, r, numel, &stored));
-            stored[i] |= (groups[i].len() > 1 && cost[i] > CHEAP) || (spread && cost[i] > 0);
+            let is_dear = if of_halves[i] { own_cost[i] > CHEAP_OF_HALVES } else { cost[i] > CHEAP };
+            stored[i] |= (groups[i].len() > 1 && is_dear) || (spread && cost[i] > 0);
         }
         let mine = if stored[i] { vec![i] } else { groups[i].clone() };
         for &(k, _) in &graph.nodes[i].inputs {
@@ -202,7 +216,9 @@ impl<'g> Fuser<'g> {
                     | (Action::Op(_), Scope::Op { .. })
             );
             let count = self.value.get(&first.count).copied();
-            count.filter(|_| fits).map(|count| Live { count, of: first.of, scope: scope.clone() })
+            // A row of halves may end within a word, so all of them are written.
+            let words = self.graph.nodes[i].specs[0].dtype != DType::F16;
+            count.filter(|_| fits && words).map(|count| Live { count, of: first.of, scope: scope.clone() })
         });
         self.out.steps.push(Step { action, live, label, at: self.graph.nodes[i].at });
     }
@@ -438,10 +454,6 @@ impl<'g> Fuser<'g> {
                     args.push(self.term(g, input, path, false, names)?);
                 }
                 let dtype = node.inputs.last().map_or(DType::F32, |&r| self.graph.spec(r).dtype);
-                if dtype == DType::F16 {
-                    let expected = "a dtype to compute in (f16 is storage only)".into();
-                    return Err(Error::DType { op: func.name(), expected, found: dtype }.into());
-                }
                 names.push(func.name());
                 push(g, Term::Apply { func: *func, dtype, out: spec.dtype, args })
             }

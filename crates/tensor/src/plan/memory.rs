@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use crate::device::Caps;
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::fuse::{Assembled, Draft, Drafted};
 use crate::plan::graph::Graph;
@@ -249,9 +250,12 @@ impl Planner<'_> {
             _ => None,
         };
         let mut candidates: Vec<(ValueId, bool)> = in_place.into_iter().map(|u| (u, true)).collect();
-        if reuse && in_place.is_none() && matches!(action, Action::Map(_)) {
+        // A half and what it is made from do not lie at the same bytes.
+        let is_half = |u: ValueId| self.drafted.values[u].spec.dtype == DType::F16;
+        if reuse && in_place.is_none() && matches!(action, Action::Map(_)) && !is_half(v) {
             let (reads, _) = touched(action);
-            candidates.extend(reads.into_iter().filter(|&u| reads_in_step(action, u)).map(|u| (u, false)));
+            candidates
+                .extend(reads.into_iter().filter(|&u| reads_in_step(action, u) && !is_half(u)).map(|u| (u, false)));
         }
         for (u, forced) in candidates {
             let base = self.root(u).0;

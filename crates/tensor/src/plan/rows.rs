@@ -183,9 +183,19 @@ fn zero_rows(graph: &Graph, masks: &[Option<First>]) -> Vec<Option<First>> {
             (_, Some(Core::Map(Func::Select))) => both(1, 2),
             (_, Some(Core::Map(Func::Mul))) => input(0).or(input(1)),
             (_, Some(Core::Map(Func::Add | Func::Sub))) => both(0, 1),
-            (_, Some(Core::Map(Func::Neg | Func::Div | Func::Identity | Func::Detach | Func::Relu | Func::Abs))) => {
-                input(0)
-            }
+            (
+                _,
+                Some(Core::Map(
+                    Func::Neg
+                    | Func::Div
+                    | Func::Identity
+                    | Func::Detach
+                    | Func::Relu
+                    | Func::Abs
+                    | Func::ToF16
+                    | Func::ToF32,
+                )),
+            ) => input(0),
             (_, Some(Core::View(_) | Core::Pad { .. })) => input(0).filter(|f| keeps_rows(graph, i, f.of)),
             (_, Some(Core::Reduce(Reduction::Sum, _))) => {
                 let from = lead(&graph.spec(node.inputs[0]).shape);

@@ -43,7 +43,8 @@ struct Inflow {
 impl Inflow {
     fn add(&mut self, dy: Tensor) -> Result<()> {
         self.total = Some(match self.total.take() {
-            Some(t) => t.add(&dy)?,
+            // Halves are added as f32 and rounded once.
+            Some(t) => t.cast(DType::F32)?.add(&dy.cast(DType::F32)?)?.cast(dy.dtype())?,
             None => dy,
         });
         Ok(())

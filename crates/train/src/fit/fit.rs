@@ -104,7 +104,8 @@ impl Fit<(Tensor, Tensor)> {
 impl<B: Tree + 'static> Fit<B> {
     /// A loop that lowers `objective`: a function of parameters, batch and a random key (u32 \[2\], another one each
     /// step) that gives the loss, or the loss and the parameters with updated buffers. It is traced once for each
-    /// shape of batch; numbers it captures are constants.
+    /// shape of batch; numbers it captures are constants. If the optimizer scales the loss
+    /// ([`Optimizer::scale_loss`]), the loop multiplies it; what it reports is unscaled.
     pub fn new<O: Into<Outcome>>(
         optimizer: Optimizer,
         objective: impl Fn(&Params, B, Tensor) -> Result<O> + Send + Sync + 'static,
@@ -112,9 +113,9 @@ impl<B: Tree + 'static> Fit<B> {
         let chain = optimizer.clone();
         let step = compile(move |(params, state, batch, rate, key): In<B>| {
             let outcome: Outcome = objective(&params, batch, key)?.into();
-            let grads = params.grad(&outcome.loss)?;
-            let length = norm(grads.arena())?;
-            let cx = StepCx { rate, loss: Some(outcome.loss.clone()) };
+            let grads = params.grad(&chain.scaled(&outcome.loss, &state)?)?;
+            let length = norm(&chain.unscaled(&grads, &state)?)?;
+            let cx = StepCx::new(&rate).with_loss(&outcome.loss).scaled();
             // The objective's parameters are the same but for the buffers.
             let params = outcome.params.unwrap_or(params);
             Ok((chain.step(params, &grads, state, &cx)?, (outcome.loss, length)))
@@ -267,7 +268,7 @@ impl<B: Tree + 'static> Fit<B> {
                 shown.step(run.step);
                 if step % self.check_every == 0 || run.step == end {
                     let (loss, gradient) = (f64::from(loss.item()?), f64::from(length.item()?));
-                    run.look(Point { step, epoch, loss, gradient, rate: rate.into() });
+                    run.look(Point { step, epoch, loss, gradient, rate: rate.into() }, self.optimizer.scales_loss());
                     message = format!("loss {loss:.4}");
                     shown.say(run.step, &message);
                 }
@@ -308,9 +309,13 @@ impl<B: Tree + 'static> Fit<B> {
 }
 
 impl Run {
-    fn look(&mut self, point: Point) {
+    /// With a loss scale, gradients that are not finite are no failure: that step was left out.
+    fn look(&mut self, point: Point, scaled: bool) {
         self.history.points.push(point);
         self.rates.observe(point.loss);
+        if scaled && point.loss.is_finite() && !point.gradient.is_finite() {
+            return;
+        }
         if let Some(verdict) = self.watcher.check(point.step, point.loss, point.gradient) {
             self.ended = Some(Ended::Verdict(verdict));
         }

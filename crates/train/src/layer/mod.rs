@@ -11,7 +11,7 @@ use acclimate_tensor::{Device, Tensor};
 
 pub use init::{Init, Start};
 pub use narrow::{Channels, Kept, Narrowed};
-pub use pass::{Pass, Product, Statistics};
+pub use pass::{Multiply, Pass, Precision, Product, Statistics};
 
 use crate::error::{Error, Result};
 use crate::params::Params;

@@ -1,7 +1,7 @@
 //! A pass through a model: how its layers should behave, and what they leave beside the output.
 
-use acclimate_kernels::Conv2d;
 use acclimate_kernels::random::Key;
+use acclimate_kernels::{Conv2d, TensorOps};
 use acclimate_tensor::Tensor;
 
 use crate::data::nearest;
@@ -31,11 +31,27 @@ pub enum Statistics {
     Robust(f32),
 }
 
+/// How products with weights are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Precision {
+    /// In f32.
+    #[default]
+    Single,
+    /// Mixed, as in PyTorch's `autocast`: inputs, weights and results of linear layers and convolutions are rounded to f16,
+    /// and so are the gradients that flow back through them; products are summed in f32. Everything else, the parameters
+    /// among it, stays f32. Train with [`crate::optim::Optimizer::scale_loss`].
+    Half,
+}
+
 #[derive(Clone, Debug)]
 enum Mode {
     Infer,
     Train(Key),
 }
+
+/// What a layer does with an input and a weight.
+pub type Multiply<'a> = &'a dyn Fn(&Tensor, &Tensor) -> acclimate_tensor::Result<Tensor>;
 
 /// A product with a weight: y = W·x of a linear layer, or W ∗ x of a convolution, before any bias.
 #[derive(Clone, Debug)]
@@ -68,6 +84,7 @@ struct Outputs {
 pub struct Pass {
     mode: Mode,
     statistics: Statistics,
+    precision: Precision,
     updates: Vec<(String, Tensor)>,
     taps: Option<Vec<(String, Tensor)>>,
     products: Option<Vec<Product>>,
@@ -87,6 +104,7 @@ impl Pass {
         Pass {
             mode: Mode::Infer,
             statistics: Statistics::Source,
+            precision: Precision::Single,
             updates: Vec::new(),
             taps: None,
             products: None,
@@ -107,6 +125,12 @@ impl Pass {
     #[must_use]
     pub fn with_statistics(self, statistics: Statistics) -> Self {
         Pass { statistics, ..self }
+    }
+
+    /// With products in another precision. To have all passes of a model so, wrap it: [`crate::nn::Mixed`].
+    #[must_use]
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Pass { precision, ..self }
     }
 
     /// Asks for the output of the side head of [`crate::nn::TwoHeads`]; see [`Pass::had_side_head`].
@@ -210,6 +234,19 @@ impl Pass {
     /// The statistics to use when answering.
     pub fn statistics(&self) -> Statistics {
         self.statistics
+    }
+
+    /// Sets how products are computed from here on, and returns how they were.
+    pub fn set_precision(&mut self, precision: Precision) -> Precision {
+        std::mem::replace(&mut self.precision, precision)
+    }
+
+    /// A product of `x` with the weight `w`, in the precision of the pass: all of a layer's products go through here.
+    pub fn multiply(&self, x: &Tensor, w: &Tensor, product: Multiply<'_>) -> acclimate_tensor::Result<Tensor> {
+        match self.precision {
+            Precision::Single => product(x, w),
+            Precision::Half => product(&x.to_f16()?, &w.to_f16()?)?.to_f16()?.f16_to_f32(),
+        }
     }
 
     /// A key of one's own in training, another at each call; none when answering.

@@ -59,7 +59,7 @@ impl Conv2d {
 
 impl Conv2d {
     /// A convolution to few channels, and from them to all.
-    fn low_rank(&self, x: &Tensor, down: &Tensor, up: &Tensor) -> acclimate_tensor::Result<Tensor> {
+    fn low_rank(&self, pass: &Pass, x: &Tensor, down: &Tensor, up: &Tensor) -> acclimate_tensor::Result<Tensor> {
         if self.sliding.groups != 1 {
             let found = format!("{} groups", self.sliding.groups);
             return Err(acclimate_tensor::Error::argument(
@@ -70,7 +70,8 @@ impl Conv2d {
             ));
         }
         let [o, r] = [up.dims()[0], up.dims()[1]];
-        x.conv2d(down, &self.sliding)?.conv2d(&up.reshape(&[o, r, 1, 1])?, &Sliding::default())
+        let x = pass.multiply(x, down, &|x, w| x.conv2d(w, &self.sliding))?;
+        pass.multiply(&x, &up.reshape(&[o, r, 1, 1])?, &|x, w| x.conv2d(w, &Sliding::default()))
     }
 }
 
@@ -88,10 +89,11 @@ impl Layer for Conv2d {
 
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         let path = join(&self.path, "weight");
-        let mut y = x.conv2d(&params.get(&path)?, &self.sliding).in_layer(&self.path)?;
+        let slide = |x: &Tensor, w: &Tensor| x.conv2d(w, &self.sliding);
+        let mut y = pass.multiply(x, &params.get(&path)?, &slide).in_layer(&self.path)?;
         pass.product(&path, x, &y, Some(self.sliding));
         if let Some((down, up)) = params.low_rank(&path) {
-            y = y.add(&self.low_rank(x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
+            y = y.add(&self.low_rank(pass, x, &down, &up).in_layer(&self.path)?).in_layer(&self.path)?;
         }
         if self.has_bias {
             let bias = params.get(&join(&self.path, "bias"))?.reshape(&[self.outputs, 1, 1])?;

@@ -42,10 +42,11 @@ impl Layer for Linear {
     fn apply(&self, params: &Params, x: &Tensor, pass: &mut Pass) -> Result<Tensor> {
         pass.feature(&self.path, x);
         let path = join(&self.path, "weight");
-        let mut y = x.matmul_nt(&params.get(&path)?).in_layer(&self.path)?;
+        let by = |x: &Tensor, w: &Tensor| x.matmul_nt(w);
+        let mut y = pass.multiply(x, &params.get(&path)?, &by).in_layer(&self.path)?;
         pass.product(&path, x, &y, None);
         if let Some((down, up)) = params.low_rank(&path) {
-            let more = x.matmul_nt(&down).and_then(|x| x.matmul_nt(&up)).in_layer(&self.path)?;
+            let more = pass.multiply(x, &down, &by).and_then(|x| pass.multiply(&x, &up, &by)).in_layer(&self.path)?;
             y = y.add(&more).in_layer(&self.path)?;
         }
         if self.has_bias {

@@ -17,12 +17,26 @@ pub struct StepCx {
     pub rate: Tensor,
     /// The loss of this step, for rules that look at it.
     pub loss: Option<Tensor>,
+    /// Whether the gradients are those of [`super::Optimizer::scaled`]. A chain with a loss scale takes no others.
+    pub is_scaled: bool,
 }
 
 impl StepCx {
     /// With a rate alone.
     pub fn new(rate: &Tensor) -> Self {
-        StepCx { rate: rate.clone(), loss: None }
+        StepCx { rate: rate.clone(), loss: None, is_scaled: false }
+    }
+
+    /// With the loss of this step.
+    #[must_use]
+    pub fn with_loss(self, loss: &Tensor) -> Self {
+        StepCx { loss: Some(loss.clone()), ..self }
+    }
+
+    /// For gradients of a loss that [`super::Optimizer::scaled`] has multiplied.
+    #[must_use]
+    pub fn scaled(self) -> Self {
+        StepCx { is_scaled: true, ..self }
     }
 }
 
@@ -69,6 +83,12 @@ pub trait Gate: Debug + Send + Sync {
         Ok(State::new())
     }
 
+    /// Whether it wants the gradients of a loss that was multiplied by the entry `scale` of its state. Such a link is the
+    /// first of its chain.
+    fn scales_loss(&self) -> bool {
+        false
+    }
+
     /// Gradients to pass on, whether to step (bool \[1\]), and its own state, which moves on in any case.
     fn admit(&self, grads: Tensor, state: State, cx: &StepCx) -> Result<(Tensor, Tensor, State)>;
 }
@@ -96,6 +116,10 @@ impl Link {
             Link::Transform(link) => link.check(),
             Link::Gate(link) => link.check(),
         }
+    }
+
+    pub(super) fn scales_loss(&self) -> bool {
+        matches!(self, Link::Gate(link) if link.scales_loss())
     }
 
     pub(super) fn init(&self, like: &dyn Flat) -> Result<State> {

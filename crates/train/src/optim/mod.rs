@@ -10,6 +10,7 @@
 mod check;
 mod gates;
 mod link;
+mod loss_scale;
 mod optimizer;
 mod plateau;
 mod presets;
@@ -21,6 +22,7 @@ mod transforms;
 pub(crate) use check::refused;
 pub use gates::{Accumulate, SkipIfNotFinite};
 pub use link::{Flat, Gate, Link, Movable, StepCx, Transform};
+pub use loss_scale::LossScale;
 pub use optimizer::Optimizer;
 pub use plateau::Plateau;
 pub use presets::{adagrad, adam, adamw, amsgrad, lion, rmsprop, sgd};

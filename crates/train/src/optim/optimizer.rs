@@ -8,6 +8,7 @@ use acclimate_tensor::{Device, Tensor};
 use super::check;
 use super::gates::{Accumulate, SkipIfNotFinite};
 use super::link::{Flat, Gate, Link, Movable, StepCx, Transform};
+use super::loss_scale::{LossScale, unscaled};
 use super::rule::{Setting, StepRule};
 use super::schedule::Schedule;
 use super::state::State;
@@ -96,6 +97,13 @@ impl Optimizer {
         self.gate(SkipIfNotFinite)
     }
 
+    /// Scales the loss, dynamically and with the usual settings, so that gradients in half precision do not vanish. Say it
+    /// first.
+    #[must_use]
+    pub fn scale_loss(self) -> Self {
+        self.gate(LossScale::default())
+    }
+
     /// Momentum (SGD, RMSprop).
     #[must_use]
     pub fn momentum(self, momentum: impl Into<f64>) -> Self {
@@ -162,6 +170,10 @@ impl Optimizer {
             let expected = format!("a rule that has `{}`", setting.name());
             return check::refused(self.rule.name(), expected, "none", "leave the setting out, or use sgd or adam");
         }
+        if self.links.iter().skip(1).any(Link::scales_loss) {
+            let found = self.links.iter().map(Link::name).collect::<Vec<_>>().join(", ");
+            return check::refused("loss_scale", "the first link", found, "other links want unscaled gradients");
+        }
         self.schedule.check()?;
         self.rule.check()?;
         self.links.iter().try_for_each(Link::check)
@@ -207,6 +219,54 @@ impl Optimizer {
         }
         state.extend_under(&prefix(self.links.len(), self.rule.name()), self.rule.init(like)?);
         Ok(state)
+    }
+
+    /// Whether the chain wants gradients of a scaled loss: see [`Optimizer::scaled`].
+    pub fn scales_loss(&self) -> bool {
+        self.links.first().is_some_and(Link::scales_loss)
+    }
+
+    /// The loss that gradients are to be taken of: times the scale in the state, where a link scales it.
+    ///
+    /// ```
+    /// # use acclimate_tensor::{Device, Tensor, grad};
+    /// use acclimate_train::optim::{self, StepCx};
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let optimizer = optim::sgd(0.1).scale_loss();
+    /// let device = Device::cpu();
+    /// let theta = Tensor::from_slice(&device, &[3.0f32, 4.0], &[2])?;
+    /// let state = optimizer.init(&theta)?;
+    /// let loss = theta.square()?.sum(&[])?;
+    /// let grads = grad(&optimizer.scaled(&loss, &state)?, theta.clone())?;
+    /// let cx = StepCx::new(&optimizer.rate_tensor(&device, 0)?).scaled();
+    /// let (theta, _state) = optimizer.step(theta, &grads, state, &cx)?;
+    /// assert!((theta.to_vec::<f32>()?[0] - 2.4).abs() < 1e-6);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    /// If the state is not one that [`Optimizer::init`] made.
+    pub fn scaled(&self, loss: &Tensor, state: &State) -> Result<Tensor> {
+        match self.scale(state)? {
+            Some(scale) => Ok(loss.mul(&scale.reshape(loss.dims())?)?),
+            None => Ok(loss.clone()),
+        }
+    }
+
+    /// The gradients of the loss itself, flat, of those of [`Optimizer::scaled`].
+    ///
+    /// # Errors
+    /// As [`Optimizer::scaled`].
+    pub fn unscaled(&self, grads: &impl Flat, state: &State) -> Result<Tensor> {
+        match self.scale(state)? {
+            Some(scale) => unscaled(grads.flat(), &scale),
+            None => Ok(grads.flat().clone()),
+        }
+    }
+
+    fn scale(&self, state: &State) -> Result<Option<Tensor>> {
+        let Some(link) = self.links.first().filter(|link| link.scales_loss()) else { return Ok(None) };
+        Ok(Some(state.under(&prefix(0, link.name())).require("scale")?.clone()))
     }
 
     /// One step, recorded: parameters and state after it. What is moved in and held by nobody else is updated in place

@@ -5,6 +5,9 @@
 //! oh = (h + pads − dilation·(kh − 1) − 1) / stride + 1, rounded down. Pixels outside the image are 0. Padding may
 //! differ before and after. n may be 0.
 //!
+//! Inputs are f32, or both f16; products and sums are of f32 in either case, and so is the result. Of halves the upstream
+//! gradient is rounded to halves, and so are the gradients.
+//!
 //! The three ops are the three ways to read the one form L = Σ w · x · y: each gives the derivative of L with respect to
 //! one factor, so gradients of any order stay within the three.
 
@@ -18,8 +21,10 @@ mod table;
 use acclimate_shaders::shaders::{
     CONV2D, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_TILED, CONV2D_TILED, CONV2D_WEIGHT_GRAD,
 };
-use acclimate_tensor::op::{BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_all};
-use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
+use acclimate_tensor::op::{
+    BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
+};
+use acclimate_tensor::{Caps, Error, Real, Result, Spec, Tensor, record_one};
 
 use crate::window::windows;
 use geometry::Geometry;
@@ -92,7 +97,7 @@ impl Kernel for Conv2d {
 
     fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x, w] = arity(Self::NAME, inputs)?;
-        require_all(Self::NAME, inputs, DType::F32)?;
+        require_floats(Self::NAME, inputs)?;
         x.require_rank(Self::NAME, 4, "[n, c_in, h, w] for the image")?;
         w.require_rank(Self::NAME, 4, "[c_out, c_in / groups, kh, kw] for the weight")?;
         let g = Geometry::new(Self::NAME, *self, [x.shape[0], x.shape[1], x.shape[2], x.shape[3]], &w.shape)?;
@@ -100,7 +105,7 @@ impl Kernel for Conv2d {
     }
 
     fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
-        let (x, w) = (call.real(0), call.real(1));
+        let (x, w) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(*self, call.dims(0), call.dims(1), call.out_dims(0));
         let y = call.out_real(0);
         y.fill(R::ZERO);
@@ -108,9 +113,9 @@ impl Kernel for Conv2d {
     }
 
     fn cpu(&self, call: &mut Call<'_, f32>) {
-        let (x, w) = (call.real(0), call.real(1));
+        let (x, w) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(*self, call.dims(0), call.dims(1), call.out_dims(0));
-        cpu::forward(&g, x, w, call.out_real(0));
+        cpu::forward(&g, &x, &w, call.out_real(0));
     }
 
     fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
@@ -125,12 +130,16 @@ impl Kernel for Conv2d {
             let tiles = g.outs().div_ceil(64) * (g.n * g.oh * g.ow).div_ceil(64);
             Launch::new(&CONV2D_TILED, self.groups * tiles)
         };
-        Ok(launch.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
+        Ok(launch
+            .of(Self::NAME, inputs[0].dtype)?
+            .u32s(&g.params())
+            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
+            .into())
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (x, w, dy) = (cx.input(0), cx.input(1), cx.upstream()?);
-        Ok(vec![Some(input_grad(*self, &dy, w, x.dims())?), Some(weight_grad(*self, x, &dy, w.dims())?)])
+        let (x, w, dy) = (cx.input(0), cx.input(1), upstream(cx)?);
+        gradients(cx, input_grad(*self, &dy, w, x.dims())?, weight_grad(*self, x, &dy, w.dims())?)
     }
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
@@ -175,7 +184,7 @@ impl Kernel for Conv2dInputGrad {
 
     fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [dy, w] = arity(Self::NAME, inputs)?;
-        require_all(Self::NAME, inputs, DType::F32)?;
+        require_floats(Self::NAME, inputs)?;
         dy.require_rank(Self::NAME, 4, "[n, c_out, oh, ow] for the upstream gradient")?;
         w.require_rank(Self::NAME, 4, "[c_out, c_in / groups, kh, kw] for the weight")?;
         let c_in = w.shape[1].saturating_mul(self.conv.groups);
@@ -185,7 +194,7 @@ impl Kernel for Conv2dInputGrad {
     }
 
     fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
-        let (dy, w) = (call.real(0), call.real(1));
+        let (dy, w) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(self.conv, call.out_dims(0), call.dims(1), call.dims(0));
         let dx = call.out_real(0);
         dx.fill(R::ZERO);
@@ -193,9 +202,9 @@ impl Kernel for Conv2dInputGrad {
     }
 
     fn cpu(&self, call: &mut Call<'_, f32>) {
-        let (dy, w) = (call.real(0), call.real(1));
+        let (dy, w) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(self.conv, call.out_dims(0), call.dims(1), call.dims(0));
-        cpu::input_grad(&g, dy, w, call.out_real(0));
+        cpu::input_grad(&g, &dy, &w, call.out_real(0));
     }
 
     fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
@@ -210,12 +219,16 @@ impl Kernel for Conv2dInputGrad {
             let tiles = g.ins().div_ceil(64) * (g.n * g.h * g.w).div_ceil(64);
             Launch::new(&CONV2D_INPUT_GRAD_TILED, self.conv.groups * tiles)
         };
-        Ok(launch.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
+        Ok(launch
+            .of(Self::NAME, inputs[0].dtype)?
+            .u32s(&g.params())
+            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
+            .into())
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (dy, w, u) = (cx.input(0), cx.input(1), cx.upstream()?);
-        Ok(vec![Some(record_one(self.conv, &[&u, w])?), Some(weight_grad(self.conv, &u, dy, w.dims())?)])
+        let (dy, w, u) = (cx.input(0), cx.input(1), upstream(cx)?);
+        gradients(cx, record_one(self.conv, &[&u, w])?, weight_grad(self.conv, &u, dy, w.dims())?)
     }
 
     fn batch(&self, cx: &BatchCx<'_>) -> Result<Vec<Tensor>> {
@@ -247,7 +260,7 @@ impl Kernel for Conv2dWeightGrad {
 
     fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
         let [x, dy] = arity(Self::NAME, inputs)?;
-        require_all(Self::NAME, inputs, DType::F32)?;
+        require_floats(Self::NAME, inputs)?;
         x.require_rank(Self::NAME, 4, "[n, c_in, h, w] for the image")?;
         dy.require_rank(Self::NAME, 4, "[n, c_out, oh, ow] for the upstream gradient")?;
         let w = [dy.shape[1], x.shape[1] / self.conv.groups.max(1), self.kernel[0], self.kernel[1]];
@@ -257,7 +270,7 @@ impl Kernel for Conv2dWeightGrad {
     }
 
     fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
-        let (x, dy) = (call.real(0), call.real(1));
+        let (x, dy) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(self.conv, call.dims(0), call.out_dims(0), call.dims(1));
         let dw = call.out_real(0);
         dw.fill(R::ZERO);
@@ -265,9 +278,9 @@ impl Kernel for Conv2dWeightGrad {
     }
 
     fn cpu(&self, call: &mut Call<'_, f32>) {
-        let (x, dy) = (call.real(0), call.real(1));
+        let (x, dy) = (call.numbers(0), call.numbers(1));
         let g = Geometry::of(self.conv, call.dims(0), call.out_dims(0), call.dims(1));
-        cpu::weight_grad(&g, x, dy, call.out_real(0));
+        cpu::weight_grad(&g, &x, &dy, call.out_real(0));
     }
 
     fn flop(&self, inputs: &[Spec], outputs: &[Spec]) -> u64 {
@@ -278,12 +291,16 @@ impl Kernel for Conv2dWeightGrad {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
         let blocks = self.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
         let launch = Launch::new(&CONV2D_WEIGHT_GRAD, blocks);
-        Ok(launch.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
+        Ok(launch
+            .of(Self::NAME, inputs[0].dtype)?
+            .u32s(&g.params())
+            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
+            .into())
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
-        let (x, dy, u) = (cx.input(0), cx.input(1), cx.upstream()?);
-        Ok(vec![Some(input_grad(self.conv, dy, &u, x.dims())?), Some(record_one(self.conv, &[x, &u])?)])
+        let (x, dy, u) = (cx.input(0), cx.input(1), upstream(cx)?);
+        gradients(cx, input_grad(self.conv, dy, &u, x.dims())?, record_one(self.conv, &[x, &u])?)
     }
 
     // Each slot has a gradient of its own: the slots become groups.
@@ -303,6 +320,16 @@ impl Kernel for Conv2dWeightGrad {
     fn rows(&self, _: &[Spec]) -> Rows {
         Rows::sum(&[(0, 0), (1, 0)])
     }
+}
+
+/// The upstream gradient, as halves if the inputs are.
+fn upstream(cx: &GradCx<'_>) -> Result<Tensor> {
+    cx.upstream()?.cast(cx.input(0).dtype())
+}
+
+/// The gradients of both inputs, of halves as halves.
+fn gradients(cx: &GradCx<'_>, a: Tensor, b: Tensor) -> Result<Vec<Option<Tensor>>> {
+    Ok(vec![Some(a.cast(cx.input(0).dtype())?), Some(b.cast(cx.input(1).dtype())?)])
 }
 
 fn input_grad(conv: Conv2d, dy: &Tensor, w: &Tensor, x: &[usize]) -> Result<Tensor> {

@@ -1,38 +1,44 @@
 //! What the harness tries on convolutions, and what must be refused.
 
-use acclimate_tensor::{Tensor, record_one};
+use acclimate_tensor::{DType, Tensor, record_one};
 
 use super::{Conv2d, Conv2dInputGrad, Conv2dWeightGrad, conv2d};
 use crate::testkit::{Case, Input, Order, Reject, Tolerance};
 
-/// A convolution and the shapes of x and weight.
-struct Row(&'static str, [usize; 4], [usize; 4], Conv2d);
+/// A convolution, the shapes of x and weight, and whether halves are tried too.
+struct Row(&'static str, [usize; 4], [usize; 4], Conv2d, bool);
 
 fn rows() -> Vec<Row> {
     let one = Conv2d::default();
     let ragged = Conv2d { stride: [2, 1], padding: [[1, 0], [0, 2]], dilation: [1, 2], groups: 1 };
     vec![
-        Row("one pixel", [1, 1, 1, 1], [1, 1, 1, 1], one),
-        Row("pointwise", [3, 5, 2, 7], [7, 5, 1, 1], one),
-        Row("pointwise, strided", [2, 5, 5, 7], [7, 5, 1, 1], one.strided(2)),
-        Row("3x3 of one channel, same size", [2, 1, 7, 5], [5, 1, 3, 3], Conv2d::same(3)),
-        Row("3x3, valid", [2, 3, 5, 7], [7, 3, 3, 3], one),
-        Row("5x5, strided", [2, 3, 11, 7], [5, 3, 5, 5], one.padded(2).strided(2)),
-        Row("even kernel, same size", [2, 3, 5, 5], [5, 3, 4, 4], Conv2d::same(4)),
-        Row("dilated", [2, 3, 7, 7], [5, 3, 3, 3], one.padded(2).dilated(2)),
-        Row("ragged padding, stride and dilation", [3, 2, 7, 5], [5, 2, 2, 3], ragged),
-        Row("grouped", [2, 6, 5, 5], [15, 2, 3, 3], one.padded(1).grouped(3)),
-        Row("depthwise", [2, 7, 5, 5], [7, 1, 3, 3], one.padded(1).grouped(7)),
-        Row("depthwise, strided, two outputs each", [2, 5, 7, 7], [10, 1, 3, 3], one.padded(1).grouped(5).strided(2)),
-        Row("kernel beyond the image on both sides", [2, 3, 2, 2], [5, 3, 5, 5], one.padded(3)),
-        Row("tiled on GPUs", [2, 17, 7, 7], [65, 17, 3, 3], one.padded(1)),
+        Row("one pixel", [1, 1, 1, 1], [1, 1, 1, 1], one, true),
+        Row("pointwise", [3, 5, 2, 7], [7, 5, 1, 1], one, true),
+        Row("pointwise, strided", [2, 5, 5, 7], [7, 5, 1, 1], one.strided(2), false),
+        Row("3x3 of one channel, same size", [2, 1, 7, 5], [5, 1, 3, 3], Conv2d::same(3), false),
+        Row("3x3, valid", [2, 3, 5, 7], [7, 3, 3, 3], one, true),
+        Row("5x5, strided", [2, 3, 11, 7], [5, 3, 5, 5], one.padded(2).strided(2), true),
+        Row("even kernel, same size", [2, 3, 5, 5], [5, 3, 4, 4], Conv2d::same(4), false),
+        Row("dilated", [2, 3, 7, 7], [5, 3, 3, 3], one.padded(2).dilated(2), false),
+        Row("ragged padding, stride and dilation", [3, 2, 7, 5], [5, 2, 2, 3], ragged, true),
+        Row("grouped", [2, 6, 5, 5], [15, 2, 3, 3], one.padded(1).grouped(3), true),
+        Row("depthwise", [2, 7, 5, 5], [7, 1, 3, 3], one.padded(1).grouped(7), true),
+        Row(
+            "depthwise, strided, two outputs each",
+            [2, 5, 7, 7],
+            [10, 1, 3, 3],
+            one.padded(1).grouped(5).strided(2),
+            false,
+        ),
+        Row("kernel beyond the image on both sides", [2, 3, 2, 2], [5, 3, 5, 5], one.padded(3), false),
+        Row("tiled on GPUs", [2, 17, 7, 7], [65, 17, 3, 3], one.padded(1), true),
     ]
 }
 
 /// What the harness tries.
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
-    for Row(name, x, w, conv) in rows() {
+    for Row(name, x, w, conv, _) in rows() {
         let Ok([oh, ow]) = conv.output([x[2], x[3]], [w[2], w[3]]) else { continue };
         let y = [x[0], w[0], oh, ow];
         let (size, kernel) = ([x[2], x[3]], [w[2], w[3]]);
@@ -51,6 +57,7 @@ pub fn cases() -> Vec<Case> {
         cases
             .push(Case::new(format!("{name}, by the weight"), inputs, build).tolerance(Tolerance::sum(x[0] * oh * ow)));
     }
+    cases.extend(rows().into_iter().filter(|row| row.4).flat_map(halves));
     let forward = |t: &[Tensor]| Ok(vec![conv2d(&t[0], &t[1], &Conv2d::same(3))?]);
     let inputs = [Input::normal(&[0, 2, 4, 4]), Input::normal(&[5, 2, 3, 3])];
     cases.push(Case::new("no images", inputs, forward).order(Order::None));
@@ -59,6 +66,33 @@ pub fn cases() -> Vec<Case> {
     let inputs = [Input::normal(&[0, 2, 4, 4]), Input::normal(&[0, 5, 4, 4])];
     cases.push(Case::new("no images, by the weight", inputs, by_weight).order(Order::None));
     cases
+}
+
+/// The three ops on halves: sums as of f32.
+fn halves(Row(name, x, w, conv, _): Row) -> Vec<Case> {
+    let Ok([oh, ow]) = conv.output([x[2], x[3]], [w[2], w[3]]) else { return Vec::new() };
+    let y = [x[0], w[0], oh, ow];
+    let (size, kernel) = ([x[2], x[3]], [w[2], w[3]]);
+    let half = |t: &Tensor| t.cast(DType::F16);
+    let forward = move |t: &[Tensor]| Ok(vec![conv2d(&half(&t[0])?, &half(&t[1])?, &conv)?]);
+    let by_image = Conv2dInputGrad { conv, size };
+    let by_image = move |t: &[Tensor]| Ok(vec![record_one(by_image, &[&half(&t[0])?, &half(&t[1])?])?]);
+    let by_weight = Conv2dWeightGrad { conv, kernel };
+    let by_weight = move |t: &[Tensor]| Ok(vec![record_one(by_weight, &[&half(&t[0])?, &half(&t[1])?])?]);
+    let case = |what: &str, a: &[usize], b: &[usize], depth| {
+        let inputs = [Input::normal(a), Input::normal(b)];
+        (format!("halves: {name}{what}"), inputs, Tolerance::sum(depth))
+    };
+    let (a, b, c) = (
+        case("", &x, &w, w[1] * w[2] * w[3]),
+        case(", by the image", &y, &w, w[0] / conv.groups * w[2] * w[3]),
+        case(", by the weight", &x, &y, x[0] * oh * ow),
+    );
+    vec![
+        Case::new(a.0, a.1, forward).tolerance(a.2).order(Order::Rounded),
+        Case::new(b.0, b.1, by_image).tolerance(b.2).order(Order::Rounded),
+        Case::new(c.0, c.1, by_weight).tolerance(c.2).order(Order::Rounded),
+    ]
 }
 
 /// What must be refused.

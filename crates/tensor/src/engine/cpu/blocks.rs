@@ -2,12 +2,14 @@
 
 use std::cell::RefCell;
 
+use half::f16;
 use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::aligned::Aligned;
+use super::halves::{narrow, of_words};
 use super::joint::{self, Joint};
-use super::strided::Reader;
+use super::strided::{Elements, Reader};
 use crate::dtype::DType;
 use crate::expr::Func;
 use crate::plan::layout::Layout;
@@ -56,6 +58,8 @@ impl Instruction {
 #[derive(Clone, Debug)]
 struct Load {
     source: Option<usize>,
+    /// It reads halves: never as they lie in memory.
+    halves: bool,
     register: usize,
 }
 
@@ -100,7 +104,10 @@ impl Kernel {
         for t in 0..n {
             args_of(t).iter().for_each(|&a| last[a] = t);
         }
-        program.results.iter().for_each(|&r| last[r] = usize::MAX);
+        for &r in &program.results {
+            last[r] = usize::MAX;
+            args_of(r).iter().for_each(|&a| last[a] = usize::MAX);
+        }
         let mut k = Kernel {
             loads: Vec::new(),
             readers: Vec::new(),
@@ -120,13 +127,13 @@ impl Kernel {
                 Term::Apply { func, .. } => func.cost() as usize,
             };
             let operand = match term {
-                Term::Load { source, layout, .. } => {
+                Term::Load { source, dtype, layout } => {
                     let source = matches!(source, Source::Value(_)).then(|| {
                         n_sources += 1;
                         n_sources - 1
                     });
                     // Loads keep their registers: they are filled before the first instruction.
-                    k.loads.push(Load { source, register: k.n_registers });
+                    k.loads.push(Load { source, halves: *dtype == DType::F16, register: k.n_registers });
                     k.readers.push(Reader::new(layout.clone()));
                     k.n_registers += 1;
                     Operand::Load(k.loads.len() - 1)
@@ -136,6 +143,14 @@ impl Kernel {
                     k.n_registers += 1;
                     Operand::Register(k.n_registers - 1)
                 }
+                // Halves are floats once they are read.
+                Term::Apply { func: Func::ToF32, dtype: DType::F16, args, .. }
+                    if matches!(program.terms[args[0]], Term::Load { .. }) =>
+                {
+                    place[args[0]]
+                }
+                // The store rounds.
+                Term::Apply { func: Func::ToF16, args, .. } if program.results == [t] => place[args[0]],
                 // Nobody asks where it is.
                 Term::Apply { .. } if within[t] => Operand::Register(usize::MAX),
                 Term::Apply { func, dtype, .. } => {
@@ -180,6 +195,29 @@ impl Kernel {
     pub fn map(&self, sources: Sources<'_>, scalars: &[u32], out: &mut [u32]) {
         let task = |(i, chunk): (usize, &mut [u32])| self.span(sources, scalars, i * TASK, chunk);
         if out.len() > TASK && out.len() * self.cost() > 2 * SERIAL {
+            out.par_chunks_mut(TASK).enumerate().for_each(task);
+        } else {
+            task((0, out));
+        }
+    }
+
+    /// The same for a result of `n` halves, two to a word.
+    pub fn map_to_halves(&self, sources: Sources<'_>, scalars: &[u32], n: usize, out: &mut [u32]) {
+        let starts: SmallVec<[Option<isize>; 16]> = SmallVec::from_elem(Some(0), self.loads.len());
+        let task = |(i, chunk): (usize, &mut [f16])| {
+            self.with_registers(scalars, |registers| {
+                for (b, block) in chunk.chunks_mut(BLOCK).enumerate() {
+                    let at = i * TASK + b * BLOCK;
+                    let count = block.len().min(n - at);
+                    let words = self.get(sources, &self.readers, &starts, at, count, registers);
+                    narrow(bytemuck::cast_slice(words), block);
+                    // Behind an odd number the word is filled up.
+                    block[count..].fill(f16::ZERO);
+                }
+            });
+        };
+        let out: &mut [f16] = &mut bytemuck::cast_slice_mut(out)[..n.next_multiple_of(2)];
+        if n > TASK && n * self.cost() > 2 * SERIAL {
             out.par_chunks_mut(TASK).enumerate().for_each(task);
         } else {
             task((0, out));
@@ -237,6 +275,9 @@ impl Kernel {
         n: usize,
     ) -> Option<&'s [u32]> {
         let Operand::Load(l) = self.result else { return None };
+        if self.loads[l].halves {
+            return None;
+        }
         let source = sources[self.loads[l].source?]?;
         let start = readers[l].side_by_side(starts[l]?, at, n)?;
         source.get(start..start + n)
@@ -291,8 +332,15 @@ impl Kernel {
                     None
                 }
                 (source, Some(start)) => {
-                    let source = source.flatten();
-                    let found = source.and_then(|_| reader.side_by_side(start, at, n));
+                    let source = match source.flatten() {
+                        None => Elements::Position,
+                        Some(words) if load.halves => Elements::Halves(of_words(words)),
+                        Some(words) => Elements::Words(words),
+                    };
+                    let found = match source {
+                        Elements::Words(_) => reader.side_by_side(start, at, n),
+                        _ => None,
+                    };
                     if found.is_none() {
                         reader.fill(to, source, start, at);
                     }

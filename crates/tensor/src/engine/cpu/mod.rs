@@ -5,6 +5,7 @@
 
 pub mod aligned;
 mod blocks;
+pub mod halves;
 mod joint;
 mod lanes;
 mod live;
@@ -229,7 +230,10 @@ fn run_step(
             let mut memory = StepMemory::new(plan, &reads, &m.outs, roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
             let n = share(m.dims.iter().product());
-            k.map(&sources, scalars, &mut memory.write(0)?[..n]);
+            match plan.values[m.outs[0]].spec.dtype {
+                DType::F16 => k.map_to_halves(&sources, scalars, n, memory.write(0)?),
+                _ => k.map(&sources, scalars, &mut memory.write(0)?[..n]),
+            }
             Ok(())
         }
         (Action::Reduce(r), Ready::Reduce(k)) => {

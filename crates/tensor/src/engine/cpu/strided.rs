@@ -1,6 +1,9 @@
 //! Reading the elements of an index space by strides and guards, in runs along the innermost axis.
 
+use half::f16;
 use smallvec::SmallVec;
+
+use super::halves::widen;
 
 use crate::plan::layout::{Axis, Guard, Layout};
 
@@ -74,10 +77,10 @@ impl Reader {
     }
 
     /// Fills `to` with the elements of the linear indices from `at` on; `start` is added to each position.
-    pub fn fill(&self, to: &mut [u32], source: Option<&[u32]>, start: isize, at: usize) {
+    pub fn fill(&self, to: &mut [u32], source: Elements<'_>, start: isize, at: usize) {
         let axes = &self.layout.axes;
         let begin = self.layout.offset + start;
-        let (Some(inner), false) = (axes.last(), self.kind == Kind::One) else { return to.fill(read(source, begin)) };
+        let (Some(inner), false) = (axes.last(), self.kind == Kind::One) else { return to.fill(source.at(begin)) };
         // Mostly a block lies within one row.
         if let Some((row, from)) = self.row(start, at).filter(|&(_, from)| from + to.len() <= inner.size) {
             return fill_run(to, source, Some(row), inner, from);
@@ -112,48 +115,71 @@ impl Reader {
 
 /// The elements of indices `from ..` of the innermost axis; the row begins at `row`, or lies outside a guard.
 #[inline]
-fn fill_run(to: &mut [u32], source: Option<&[u32]>, row: Option<isize>, axis: &Axis, from: usize) {
+fn fill_run(to: &mut [u32], source: Elements<'_>, row: Option<isize>, axis: &Axis, from: usize) {
     let Some(row) = row else { return to.fill(0) };
     if let Some(guard) = axis.guard {
-        if let (1, 1, Some(source)) = (guard.step, axis.stride, source) {
+        if (guard.step, axis.stride) == (1, 1) {
             return fill_padded(to, source, row, guard, from);
         }
         for (i, t) in to.iter_mut().enumerate() {
             let at = (from + i).checked_sub(guard.low).filter(|d| d % guard.step == 0 && d / guard.step < guard.len);
-            *t = at.map_or(0, |d| read(source, row + (d / guard.step) as isize * axis.stride));
+            *t = at.map_or(0, |d| source.at(row + (d / guard.step) as isize * axis.stride));
         }
         return;
     }
     let start = row + from as isize * axis.stride;
     match (axis.stride, source) {
-        (0, _) => to.fill(read(source, start)),
-        (1, Some(s)) => to.copy_from_slice(&s[start.unsigned_abs()..start.unsigned_abs() + to.len()]),
-        (step, Some(s)) if step > 0 => {
+        (0, _) => to.fill(source.at(start)),
+        (1, _) => source.copy(start, to),
+        (step, Elements::Words(s)) if step > 0 => {
             let s = s[start.unsigned_abs()..].iter().step_by(step.unsigned_abs());
             to.iter_mut().zip(s).for_each(|(t, &w)| *t = w);
         }
-        (step, _) => to.iter_mut().enumerate().for_each(|(i, t)| *t = read(source, start + i as isize * step)),
+        (step, _) => to.iter_mut().enumerate().for_each(|(i, t)| *t = source.at(start + i as isize * step)),
     }
 }
 
 /// A run of neighbors between zeros.
-fn fill_padded(to: &mut [u32], source: &[u32], row: isize, guard: Guard, from: usize) {
+fn fill_padded(to: &mut [u32], source: Elements<'_>, row: isize, guard: Guard, from: usize) {
     let before = guard.low.saturating_sub(from).min(to.len());
     let skipped = from.saturating_sub(guard.low).min(guard.len);
     let inside = (guard.len - skipped).min(to.len() - before);
     let (zeros, rest) = to.split_at_mut(before);
     let (data, after) = rest.split_at_mut(inside);
     zeros.fill(0);
-    let start = row.unsigned_abs() + skipped;
-    data.copy_from_slice(&source[start..start + inside]);
+    source.copy(row + skipped as isize, data);
     after.fill(0);
 }
 
-/// The word at a position; the position itself where there is no source.
-fn read(source: Option<&[u32]>, at: isize) -> u32 {
-    match source {
-        Some(s) => s[at.unsigned_abs()],
-        None => at as u32,
+/// What a load reads, as words of the program.
+#[derive(Clone, Copy)]
+pub(super) enum Elements<'a> {
+    /// The position itself.
+    Position,
+    /// Words.
+    Words(&'a [u32]),
+    /// Halves, read as f32.
+    Halves(&'a [f16]),
+}
+
+impl Elements<'_> {
+    fn at(self, at: isize) -> u32 {
+        match self {
+            Elements::Position => at as u32,
+            Elements::Words(s) => s[at.unsigned_abs()],
+            Elements::Halves(s) => s[at.unsigned_abs()].to_f32().to_bits(),
+        }
+    }
+
+    /// Neighbors from `start` on.
+    fn copy(self, start: isize, to: &mut [u32]) {
+        let range = start.unsigned_abs()..start.unsigned_abs() + to.len();
+        match self {
+            Elements::Position => to.iter_mut().zip(start..).for_each(|(to, at)| *to = at as u32),
+            _ if to.is_empty() => {}
+            Elements::Words(s) => to.copy_from_slice(&s[range]),
+            Elements::Halves(s) => widen(&s[range], bytemuck::cast_slice_mut(to)),
+        }
     }
 }
 

@@ -55,7 +55,7 @@ impl StepRule for Polyak {
 
     fn step(&self, theta: &Tensor, grads: &Tensor, state: State, cx: &StepCx) -> Result<(Tensor, State)> {
         let Some(loss) = &cx.loss else {
-            return refused("polyak", "the loss in the step's context", "none", "use `StepCx { rate, loss }`");
+            return refused("polyak", "the loss in the step's context", "none", "use `StepCx::with_loss`");
         };
         let above = loss.reshape(&[1])?.add_scalar(single(-self.minimum))?;
         let length = grads.square()?.sum_keep(&[0])?.mul_scalar(single(self.c))?.add_scalar(1e-8)?;
@@ -97,7 +97,7 @@ mod tests {
             let weights = Tensor::from_slice(&d, &[1.0f32, 9.0], &[2])?;
             let loss = theta.square()?.mul(&weights)?.sum(&[])?.mul_scalar(0.5)?;
             let gradient = grad(&loss, theta.clone())?;
-            let cx = StepCx { rate: optimizer.rate_tensor(&d, step)?, loss: Some(loss.clone()) };
+            let cx = StepCx::new(&optimizer.rate_tensor(&d, step)?).with_loss(&loss);
             (theta, state) = optimizer.step(theta, &gradient, state, &cx)?;
             losses.push(loss.item()?);
             let f: f64 = 0.5 * a.iter().zip(&want).map(|(a, t)| a * t * t).sum::<f64>();

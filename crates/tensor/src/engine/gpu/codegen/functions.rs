@@ -2,14 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use acclimate_shaders::shared::PHILOX;
+use acclimate_shaders::shared::{HALF, PHILOX};
 
 use crate::dtype::DType;
 use crate::expr::Func;
 
+/// The type that a value of this dtype has while it is computed: halves are floats then.
+pub(super) fn computed(dtype: DType) -> &'static str {
+    if dtype == DType::F16 { "f32" } else { dtype.wgsl() }
+}
+
 /// The zero of a dtype.
 pub(super) fn zero(dtype: DType) -> &'static str {
-    match dtype.wgsl() {
+    match computed(dtype) {
         "f32" => "0.0",
         "i32" => "0i",
         _ => "0u",
@@ -34,6 +39,11 @@ fn without_nan(body: &str, dtype: DType) -> String {
     text
 }
 
+/// Declares `to_half` and `from_half`, once.
+pub(super) fn declare_halves(declared: &mut BTreeMap<String, String>) {
+    declared.insert("a_half".into(), HALF.trim_end().into());
+}
+
 /// Declares a function, once, and returns its name.
 pub(super) fn declare(
     declared: &mut BTreeMap<String, String>,
@@ -48,9 +58,12 @@ pub(super) fn declare(
         if body.contains("philox4x32") {
             declared.insert("a_philox".into(), PHILOX.trim_end().into());
         }
+        if body.contains("to_half") {
+            declare_halves(declared);
+        }
         let params: Vec<String> =
-            args.iter().zip(["a", "b", "c", "d"]).map(|(d, name)| format!("{name}: {}", d.wgsl())).collect();
-        let text = format!("fn {name}({}) -> {} {{\n    {body}\n}}", params.join(", "), out.wgsl());
+            args.iter().zip(["a", "b", "c", "d"]).map(|(d, name)| format!("{name}: {}", computed(*d))).collect();
+        let text = format!("fn {name}({}) -> {} {{\n    {body}\n}}", params.join(", "), computed(out));
         declared.insert(name.clone(), text);
     }
     name

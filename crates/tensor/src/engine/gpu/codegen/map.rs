@@ -1,11 +1,12 @@
 //! A fused element-wise group: one thread an element.
 
+use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::layout::{Layout, collapse};
 use crate::plan::{MapStep, Term};
 
 use super::index::Space;
-use super::{THREADS, Writer, loads, result};
+use super::{THREADS, Writer, functions, loads, result};
 use crate::engine::gpu::launch::{Dispatch, Memory, Word};
 
 /// The dispatch of a group; `None` if it has no elements.
@@ -19,10 +20,15 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
     let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
     let (dims, _) = collapse(&step.dims, &vec![false; step.dims.len()], &mut layouts);
 
+    // Halves are written two at a time: a thread has a word.
+    let halves = step.outs.iter().any(|&out| memory.plan.values[out].spec.dtype == DType::F16);
+    let threads = if halves { n.div_ceil(2) } else { n };
     let mut w = Writer::default();
     let count = w.param("n", "u32", Word::size(n)?);
-    w.line("let i = (wid.y * nwg.x + wid.x) * 256u + thread;");
-    w.line(format!("if (i >= {count}) {{ return; }}"));
+    if !halves {
+        w.line("let i = (wid.y * nwg.x + wid.x) * 256u + thread;");
+        w.line(format!("if (i >= {count}) {{ return; }}"));
+    }
 
     let mut arrays = Vec::with_capacity(loads.len());
     for (_, source, dtype, layout) in &mut loads {
@@ -42,6 +48,19 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
             w.compute(program, index)?;
         }
     }
+    let mut value = String::new();
+    if halves {
+        let [_] = step.outs[..] else { return Err(Error::internal("codegen", "halves beside another result")) };
+        let (term, _) = result(program, 0)?;
+        w.line(format!("return t{term};"));
+        value = format!("fn value(i: u32) -> f32 {{\n{}}}\n\n", std::mem::take(&mut w.body));
+        functions::declare_halves(&mut w.functions);
+        w.line("let word = (wid.y * nwg.x + wid.x) * 256u + thread;");
+        w.line("let i = 2u * word;");
+        w.line(format!("if (i >= {count}) {{ return; }}"));
+        w.line("var both = to_half(value(i));");
+        w.line(format!("if (i + 1u < {count}) {{ both |= to_half(value(i + 1u)) << 16u; }}"));
+    }
     for (r, &out) in step.outs.iter().enumerate() {
         let (term, dtype) = result(program, r)?;
         let (range, shift) = memory.value(out)?;
@@ -51,10 +70,22 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
         }
         let array = w.bind(range, dtype.wgsl());
         let offset = w.param(format!("out{r}"), "u32", Word::size(shift)?);
-        let store = Writer::store(&array, &format!("{offset} + i"), &format!("t{term}"), dtype.wgsl());
+        let (at, value) = if halves { ("word", "both".to_owned()) } else { ("i", format!("t{term}")) };
+        let store = Writer::store(&array, &format!("{offset} + {at}"), &value, dtype.wgsl());
         w.line(store);
     }
-    let (source, words, ranges) = w.finish("A fused element-wise group: one thread an element.", "");
+    let comment = match halves {
+        true => "A fused element-wise group: one thread for two halves.",
+        false => "A fused element-wise group: one thread an element.",
+    };
+    let (source, words, ranges) = w.finish(comment, &value);
     let label = label.to_owned();
-    Ok(Some(Dispatch { source: source.into(), label, words, ranges, workgroups: n.div_ceil(THREADS), by_rows: None }))
+    Ok(Some(Dispatch {
+        source: source.into(),
+        label,
+        words,
+        ranges,
+        workgroups: threads.div_ceil(THREADS),
+        by_rows: None,
+    }))
 }

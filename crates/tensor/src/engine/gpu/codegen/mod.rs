@@ -113,7 +113,7 @@ impl Writer {
             Term::Load { .. } => Err(Error::internal("codegen", "a load is not computed")),
             Term::Scalar { index: scalar, dtype } => {
                 // Numbered within the group: where in the plan a scalar stands must not show in the text.
-                let text = self.param(format!("scalar{index}"), dtype.wgsl(), Word::Scalar(*scalar));
+                let text = self.param(format!("scalar{index}"), functions::computed(*dtype), Word::Scalar(*scalar));
                 self.line(format!("let t{index} = {text};"));
                 Ok(())
             }
@@ -139,6 +139,12 @@ impl Writer {
         let ty = dtype.wgsl();
         let value = match array {
             None => at.to_owned(),
+            Some(Array { name, stored }) if dtype == DType::F16 => {
+                functions::declare_halves(&mut self.functions);
+                let word = format!("{name}[({at}) / 2u]");
+                let word = if *stored == ty { word } else { format!("bitcast<u32>({word})") };
+                format!("from_half({word} >> (({at}) % 2u * 16u))")
+            }
             Some(Array { name, stored }) if *stored == ty => format!("{name}[{at}]"),
             Some(Array { name, .. }) => format!("bitcast<{ty}>({name}[{at}])"),
         };
@@ -158,16 +164,9 @@ impl Writer {
         layout: &mut Layout,
         locate: Locate<'_>,
     ) -> Result<Option<Array>> {
-        if dtype == DType::F16 {
-            return Err(Error::DType {
-                op: "codegen",
-                expected: "a 32-bit dtype (f16 is storage only)".into(),
-                found: dtype,
-            });
-        }
         let Source::Value(id) = source else { return Ok(None) };
         let (range, shift) = locate(id)?;
-        layout.offset += shift as isize;
+        layout.offset += if dtype == DType::F16 { 2 * shift as isize } else { shift as isize };
         Ok(Some(self.bind(range, dtype.wgsl())))
     }
 
