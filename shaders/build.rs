@@ -9,6 +9,8 @@ mod assemble;
 mod lint;
 #[path = "build/reflect.rs"]
 mod reflect;
+#[path = "build/twin.rs"]
+mod twin;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -39,9 +41,8 @@ fn generate() -> Result<(), String> {
         if let Some(other) = names.insert(name.to_uppercase(), file.clone()) {
             faults.push(format!("shaders/{file}:1:1: `{name}` names two shaders; the other is {other}"));
         }
-        let checked = assemble::assemble(&read, &file).and_then(|s| reflect::reflect(&s).map(|facts| (s, facts)));
-        match checked {
-            Ok((shader, facts)) => entry(&mut table, &family, &name, &shader, &facts),
+        match twin::both(&read, &file) {
+            Ok((shader, facts, twin)) => entry(&mut table, &family, &name, &shader, &facts, twin.as_deref()),
             Err(fault) => faults.push(format!("shaders/{fault}")),
         }
     }
@@ -72,14 +73,21 @@ fn shader_files(root: &Path) -> io::Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-fn entry(table: &mut String, family: &str, name: &str, shader: &assemble::Assembled, facts: &reflect::Facts) {
+fn entry(
+    table: &mut String,
+    family: &str,
+    name: &str,
+    shader: &assemble::Assembled,
+    facts: &reflect::Facts,
+    subgroup: Option<&str>,
+) {
     let doc: String =
         shader.head.iter().fold(String::from("/// ```text\n"), |doc, line| doc + "/// " + line + "\n") + "/// ```\n";
     let reflect::Facts { n_storage, workgroup, n_params } = facts;
     // Writing to a string does not fail.
     let _ = write!(
         table,
-        "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, \
+        "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, subgroup: {subgroup:?}, \
          n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params} }};\n\n",
         name.to_uppercase(),
         shader.source,
