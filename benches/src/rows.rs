@@ -29,9 +29,12 @@ pub const ROWS: &[(&str, Make)] = &[
     ("depthwise", depthwise),
 ];
 
+/// Rows that run only when somebody names them: they take long where there is no GPU.
+pub const LARGE: &[(&str, Make)] = &[("matmul_4096", |d, size| matmul("matmul_4096", d, size.of(4096, 67)))];
+
 /// Makes a row by name.
 pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
-    match ROWS.iter().find(|row| row.0 == name) {
+    match ROWS.iter().chain(LARGE).find(|row| row.0 == name) {
         Some((_, make)) => make(device, size),
         None => anyhow::bail!("no row is called `{name}`; there are {}", names().join(", ")),
     }
