@@ -26,6 +26,9 @@ struct Options {
     /// Folder for the report and the receipts
     #[arg(long, default_value = "run/quickstart")]
     out: PathBuf,
+    /// Folder of the images, if they are not the repository's
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// One JSON object as the last line of standard output
     #[arg(long)]
     json: bool,
@@ -66,7 +69,7 @@ fn main() -> Result<()> {
     let o = Options::parse();
     let device = Device::named(&o.device)?;
     eprintln!("{device}");
-    let data = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion8k");
+    let data = o.data.clone().unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../data/fashion8k"));
     let (train_set, test_set) = data::idx::fashion8k(&data).context("the images of the repository")?;
     let (train_set, test_set) =
         if o.smoke { (train_set.first_per_class(40), test_set.first_per_class(SMOKE)) } else { (train_set, test_set) };

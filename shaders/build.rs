@@ -11,12 +11,16 @@ mod halves;
 mod lint;
 #[path = "build/reflect.rs"]
 mod reflect;
+#[path = "build/twin.rs"]
+mod twin;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs, io};
+
+use naga::valid::Capabilities;
 
 fn main() -> ExitCode {
     match generate() {
@@ -41,8 +45,7 @@ fn generate() -> Result<(), String> {
         if let Some(other) = names.insert(name.to_uppercase(), file.clone()) {
             faults.push(format!("shaders/{file}:1:1: `{name}` names two shaders; the other is {other}"));
         }
-        let checked = assemble::assemble(&read, &file).and_then(|s| Ok((reflect::reflect(&s)?, s)));
-        let (facts, shader) = match checked {
+        let (shader, facts, twin) = match twin::both(&read, &file) {
             Ok(sound) => sound,
             Err(fault) => {
                 faults.push(format!("shaders/{fault}"));
@@ -50,11 +53,12 @@ fn generate() -> Result<(), String> {
             }
         };
         let half = format!("{name}_half");
-        match halves::halves(&shader).map(|s| s.and_then(|s| Ok((reflect::reflect(&s)?, s)))) {
-            None => entry(&mut table, &family, &name, None, &shader, &facts),
+        let plain = Capabilities::empty();
+        match halves::halves(&shader).map(|s| s.and_then(|s| Ok((reflect::reflect(&s, plain)?, s)))) {
+            None => entry(&mut table, &family, &name, [None, twin.as_deref()], &shader, &facts),
             Some(Ok((half_facts, half_shader))) => {
-                entry(&mut table, &family, &name, Some(&half), &shader, &facts);
-                entry(&mut table, &family, &half, None, &half_shader, &half_facts);
+                entry(&mut table, &family, &name, [Some(&half), twin.as_deref()], &shader, &facts);
+                entry(&mut table, &family, &half, [None, None], &half_shader, &half_facts);
                 names.insert(half.to_uppercase(), file);
             }
             Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
@@ -91,7 +95,7 @@ fn entry(
     table: &mut String,
     family: &str,
     name: &str,
-    half: Option<&str>,
+    [half, subgroup]: [Option<&str>; 2],
     shader: &assemble::Assembled,
     facts: &reflect::Facts,
 ) {
@@ -102,7 +106,7 @@ fn entry(
     // Writing to a string does not fail.
     let _ = write!(
         table,
-        "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, \
+        "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, subgroup: {subgroup:?}, \
          n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, half: {half} }};\n\n",
         name.to_uppercase(),
         shader.source,

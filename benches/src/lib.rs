@@ -2,6 +2,7 @@
 //! binaries time them, and `peers/` runs the same work in other frameworks. See `README.md` of this folder.
 #![forbid(unsafe_code)]
 
+pub mod peak;
 pub mod row;
 pub mod rows;
 

@@ -32,9 +32,16 @@ pub const ROWS: &[(&str, Make)] = &[
 /// Rows in mixed precision: what halves change in time and memory. Their results are as exact as halves are.
 pub const MIXED: &[(&str, Make)] = &[("mlp_step_half", mlp_step_half), ("cnn_step_half", cnn_step_half)];
 
+/// Rows that run only when somebody names them: they take long where there is no GPU, or compare ways of our own.
+pub const LARGE: &[(&str, Make)] = &[
+    ("matmul_4096", |d, size| matmul("matmul_4096", d, size.of(4096, 67))),
+    ("attention", |d, size| attention("attention", d, size, fused)),
+    ("attention_composite", |d, size| attention("attention_composite", d, size, composite)),
+];
+
 /// Makes a row by name.
 pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
-    match ROWS.iter().chain(MIXED).find(|row| row.0 == name) {
+    match ROWS.iter().chain(MIXED).chain(LARGE).find(|row| row.0 == name) {
         Some((_, make)) => make(device, size),
         None => anyhow::bail!("no row is called `{name}`; there are {}", names().join(", ")),
     }
@@ -230,6 +237,30 @@ fn depthwise(d: &Device, size: Size) -> Result<Row> {
         Ok((state, dw.add(&dx.mul(&x)?.sum(&[])?)?))
     };
     Ok(Row::new("depthwise", Vec::<Tensor>::new(), inputs, f))
+}
+
+/// Softmax attention of 8 heads of 64 over 512 tokens, causal, and the gradients of Σ y²/2; the result is that of the
+/// queries with the sums of the others added.
+fn attention(name: &'static str, d: &Device, size: Size, f: fn(&[Tensor; 3]) -> Result<Tensor>) -> Result<Row> {
+    let dims = [size.of(8, 2), size.of(512, 7), size.of(64, 3)];
+    let inputs = [1, 2, 3].map(|salt| tensor(d, &dims, salt)).into_iter().collect::<Result<Vec<_>>>()?;
+    let f = move |state, x: Vec<Tensor>| {
+        let y = f(&[x[0].clone(), x[1].clone(), x[2].clone()])?;
+        let grads = grad(&y.mul(&y)?.mul_scalar(0.5)?.sum(&[])?, x)?;
+        Ok((state, grads[0].add(&grads[1].sum(&[])?)?.add(&grads[2].sum(&[])?)?))
+    };
+    Ok(Row::new(name, Vec::<Tensor>::new(), inputs, f))
+}
+
+fn fused([q, k, v]: &[Tensor; 3]) -> Result<Tensor> {
+    Ok(q.attention(k, v, &kernels::Attend { causal: true, ..Default::default() })?)
+}
+
+fn composite([q, k, v]: &[Tensor; 3]) -> Result<Tensor> {
+    let scores = q.mul_scalar(1.0 / (q.dims()[2] as f32).sqrt())?.matmul_nt(k)?;
+    let place = |axis| Tensor::iota(q.device(), scores.dims(), axis);
+    let scores = place(2)?.le(&place(1)?)?.select(&scores, &scores.full_like(-1e9)?)?;
+    Ok(scores.softmax(-1)?.matmul(v)?)
 }
 
 /// An error inside `vmap`.

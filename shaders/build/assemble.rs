@@ -42,42 +42,57 @@ impl Assembled {
     pub fn rewritten(&self, source: String, head: Vec<String>) -> Self {
         Assembled { source, head, lines: self.lines.clone() }
     }
+
+    /// Whether a file was spliced in.
+    pub fn has(&self, file: &str) -> bool {
+        self.lines.iter().any(|(f, _)| f == file)
+    }
 }
 
 /// Reads a file by its path below the package root.
 pub type Read<'a> = &'a dyn Fn(&str) -> std::io::Result<String>;
 
 /// Assembles `file`. Each line `// #import dir/name` becomes the text of `dir/name.wgsl`, the first time it is met.
+/// `twin` says which file to take in place of which other.
 ///
 /// # Errors
 /// A file that cannot be read, at the line that imports it; whatever `lint` finds.
-pub fn assemble(read: Read<'_>, file: &str) -> Result<Assembled, Fault> {
+pub fn assemble(read: Read<'_>, file: &str, twin: Option<(&str, &str)>) -> Result<Assembled, Fault> {
     let mut out = Assembled { source: String::new(), head: Vec::new(), lines: Vec::new() };
     let origin = Fault { file: file.into(), line: 1, column: 1, message: String::new() };
-    splice(read, file, origin, &mut Vec::new(), &mut out)?;
+    Splicer { read, twin, seen: Vec::new() }.splice(file, origin, &mut out)?;
     Ok(out)
 }
 
-fn splice(read: Read<'_>, file: &str, at: Fault, seen: &mut Vec<String>, out: &mut Assembled) -> Result<(), Fault> {
-    let text = read(file).map_err(|e| Fault { message: format!("cannot read `{file}`: {e}"), ..at })?;
-    let is_entry = seen.is_empty();
-    crate::lint::lint(file, &text, is_entry)?;
-    seen.push(file.into());
-    if is_entry {
-        out.head = text.lines().map_while(|l| l.strip_prefix("//")).map(|l| l.trim().to_owned()).collect();
-    }
-    for (line, number) in text.lines().zip(1..) {
-        let Some(import) = line.trim().strip_prefix("// #import ") else {
-            out.source.push_str(line);
-            out.source.push('\n');
-            out.lines.push((file.into(), number));
-            continue;
-        };
-        let path = format!("{}.wgsl", import.trim());
-        if !seen.contains(&path) {
-            let at = Fault { file: file.into(), line: number, column: 1, message: String::new() };
-            splice(read, &path, at, seen, out)?;
+struct Splicer<'a> {
+    read: Read<'a>,
+    twin: Option<(&'a str, &'a str)>,
+    seen: Vec<String>,
+}
+
+impl Splicer<'_> {
+    fn splice(&mut self, file: &str, at: Fault, out: &mut Assembled) -> Result<(), Fault> {
+        let text = (self.read)(file).map_err(|e| Fault { message: format!("cannot read `{file}`: {e}"), ..at })?;
+        let is_entry = self.seen.is_empty();
+        crate::lint::lint(file, &text, is_entry)?;
+        self.seen.push(file.into());
+        if is_entry {
+            out.head = text.lines().map_while(|l| l.strip_prefix("//")).map(|l| l.trim().to_owned()).collect();
         }
+        for (line, number) in text.lines().zip(1..) {
+            let Some(import) = line.trim().strip_prefix("// #import ") else {
+                out.source.push_str(line);
+                out.source.push('\n');
+                out.lines.push((file.into(), number));
+                continue;
+            };
+            let path = format!("{}.wgsl", import.trim());
+            let path = self.twin.filter(|(plain, _)| *plain == path).map_or(path, |(_, other)| other.to_owned());
+            if !self.seen.contains(&path) {
+                let at = Fault { file: file.into(), line: number, column: 1, message: String::new() };
+                self.splice(&path, at, out)?;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }

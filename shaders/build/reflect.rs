@@ -6,7 +6,7 @@ use naga::{AddressSpace, GlobalVariable, Module, StorageAccess, TypeInner};
 use crate::assemble::{Assembled, Fault};
 
 /// What an engine must know about a shader.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Storage bindings, numbered from 1.
     pub n_storage: u32,
@@ -21,18 +21,20 @@ const MAX_STORAGE: u32 = 8;
 const MAX_THREADS: u32 = 256;
 const MAX_WORKGROUP_BYTES: u32 = 16_384;
 
-/// Validates `shader` against plain WGSL and the binding convention of this package.
+/// Validates `shader` against plain WGSL, with these optional features of adapters beside it, and against the binding
+/// convention of this package.
 ///
 /// # Errors
 /// The first thing that is wrong, at its file, line and column.
-pub fn reflect(shader: &Assembled) -> Result<Facts, Fault> {
+pub fn reflect(shader: &Assembled, optional: Capabilities) -> Result<Facts, Fault> {
     let module = naga::front::wgsl::parse_str(&shader.source).map_err(|e| {
         let at = e.location(&shader.source).map_or((1, 1), |l| (l.line_number, l.line_position));
         let hints: String = e.labels().map(|(_, hint)| format!("; {hint}")).collect();
         shader.fault(at.0, at.1, format!("{}{hints}", e.message()))
     })?;
-    // What passes needs no optional feature of any adapter: `unpack2x16float` is plain WGSL, though naga asks for it.
-    Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(&module).map_err(|e| {
+    // `unpack2x16float` is plain WGSL, though naga asks for it.
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | optional;
+    Validator::new(ValidationFlags::all(), capabilities).validate(&module).map_err(|e| {
         let at = e.location(&shader.source).map_or((1, 1), |l| (l.line_number, l.line_position));
         shader.fault(at.0, at.1, chain(e.as_inner()))
     })?;

@@ -10,13 +10,14 @@
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
+        lane: Lane) {
+    let thread = lane.thread;
     let row = workgroup_index(wid, nwg);
     if (row >= p.rows) { return; }
     let start = row * p.n;
 
     var sum = 0.0;
     for (var i = start + thread; i < start + p.n; i += 256u) { sum += dy[i]; }
-    sum = workgroup_sum(sum, thread);
+    sum = workgroup_sum(sum, lane);
     for (var i = start + thread; i < start + p.n; i += 256u) { dx[i] = dy[i] - exp_down(y[i]) * sum; }
 }

@@ -9,16 +9,17 @@
 
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
+        lane: Lane) {
+    let thread = lane.thread;
     let row = workgroup_index(wid, nwg);
     if (row >= p.rows) { return; }
     let start = row * p.n;
 
     var peak = x[start];
     for (var i = start + thread; i < start + p.n; i += 256u) { peak = max(peak, x[i]); }
-    peak = workgroup_max(peak, thread);
+    peak = workgroup_max(peak, lane);
     var sum = 0.0;
     for (var i = start + thread; i < start + p.n; i += 256u) { sum += exp_down(x[i] - peak); }
-    sum = workgroup_sum(sum, thread);
+    sum = workgroup_sum(sum, lane);
     for (var i = start + thread; i < start + p.n; i += 256u) { y[i] = exp_down(x[i] - peak) / sum; }
 }

@@ -1,8 +1,15 @@
-// Reductions over the 256 threads of a workgroup by a fixed tree. All threads must call, and all get the result.
+// Reductions over the 256 threads of a workgroup by a fixed tree. All threads must call, and all get the result. The
+// twin of this file, `reduce_subgroup`, says the same by subgroup operations.
+
+// What `main` asks for to call them.
+struct Lane {
+    @builtin(local_invocation_index) thread: u32,
+}
 
 var<workgroup> reduce_parts: array<f32, 256>;
 
-fn workgroup_sum(value: f32, thread: u32) -> f32 {
+fn workgroup_sum(value: f32, lane: Lane) -> f32 {
+    let thread = lane.thread;
     reduce_parts[thread] = value;
     for (var half = 128u; half > 0u; half /= 2u) {
         workgroupBarrier();
@@ -14,7 +21,8 @@ fn workgroup_sum(value: f32, thread: u32) -> f32 {
     return result;
 }
 
-fn workgroup_max(value: f32, thread: u32) -> f32 {
+fn workgroup_max(value: f32, lane: Lane) -> f32 {
+    let thread = lane.thread;
     reduce_parts[thread] = value;
     for (var half = 128u; half > 0u; half /= 2u) {
         workgroupBarrier();

@@ -20,6 +20,8 @@ pub struct Shader {
     pub family: &'static str,
     /// WGSL with all imports in place. The entry point is `main`.
     pub source: &'static str,
+    /// The same with subgroup operations, if there is such a twin: bindings, parameters and workgroups are equal.
+    pub subgroup: Option<&'static str>,
     /// How many storage bindings there are; they stand in group 0 and are numbered from 1.
     pub n_storage: u32,
     /// Threads of a workgroup along x, y and z.
@@ -28,6 +30,14 @@ pub struct Shader {
     pub n_params: u32,
     /// The same for inputs of packed halves, where there is one.
     pub half: Option<&'static Shader>,
+}
+
+impl Shader {
+    /// The text for an adapter with subgroup operations, or for one without.
+    #[must_use]
+    pub fn text(&self, subgroups: bool) -> &'static str {
+        self.subgroup.filter(|_| subgroups).unwrap_or(self.source)
+    }
 }
 
 /// One constant for each shader, and the list of all of them.
@@ -49,7 +59,7 @@ pub mod shared {
     pub const HALF: &str = include_str!("../shared/half.wgsl");
     /// `philox4x32(key, counter)` and `open_uniform(word)`.
     pub const PHILOX: &str = include_str!("../shared/philox.wgsl");
-    /// `workgroup_sum(value, thread)` and `workgroup_max(value, thread)` over 256 threads.
+    /// `workgroup_sum(value, lane)` and `workgroup_max(value, lane)` over 256 threads; `main` takes a `lane: Lane`.
     pub const REDUCE: &str = include_str!("../shared/reduce.wgsl");
 }
 

@@ -8,8 +8,12 @@ mod halves;
 mod lint;
 #[path = "../build/reflect.rs"]
 mod reflect;
+#[path = "../build/twin.rs"]
+mod twin;
 
 use std::io;
+
+use naga::valid::Capabilities;
 
 const HEAD: &str = "// y = 2x, both [n]\n// #import shared/util\n";
 const BINDINGS: &str = "struct Params { n: u32 }\n@group(0) @binding(0) var<uniform> p: Params;\n\
@@ -17,17 +21,35 @@ const BINDINGS: &str = "struct Params { n: u32 }\n@group(0) @binding(0) var<unif
 const MAIN: &str = "@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {\n\
     if (i < p.n) { y[i] = twice(y[i]); }\n}\n";
 
-/// Checks `a/b.wgsl` with `shared/util.wgsl` beside it; the fault, or the facts, as text.
-fn check(main: &str, shared: &str) -> String {
-    let read = |file: &str| match file {
-        "a/b.wgsl" => Ok(main.to_owned()),
-        "shared/util.wgsl" => Ok(shared.to_owned()),
-        _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+/// Checks `a/b.wgsl` with these shared files; the fault, or the facts, as text.
+fn check_with(main: &str, shared: &[(&str, &str)]) -> String {
+    let read = |file: &str| match shared.iter().find(|(name, _)| *name == file) {
+        Some((_, text)) => Ok((*text).to_owned()),
+        None if file == "a/b.wgsl" => Ok(main.to_owned()),
+        None => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
-    match assemble::assemble(&read, "a/b.wgsl").and_then(|shader| reflect::reflect(&shader)) {
-        Ok(reflect::Facts { n_storage, workgroup, n_params }) => format!("sound: {n_storage} {workgroup:?} {n_params}"),
+    match twin::both(&read, "a/b.wgsl") {
+        Ok((_, reflect::Facts { n_storage, workgroup, n_params }, twin)) => {
+            format!("sound: {n_storage} {workgroup:?} {n_params}{}", twin.map_or("", |_| " twice"))
+        }
         Err(fault) => fault.to_string(),
     }
+}
+
+/// The same with `shared/util.wgsl`.
+fn check(main: &str, shared: &str) -> String {
+    check_with(main, &[("shared/util.wgsl", shared)])
+}
+
+#[test]
+fn a_twin_is_checked_too() {
+    let main = format!("// y = 2x, both [n]\n// #import shared/reduce\n{BINDINGS}{MAIN}");
+    let with = |twin: &str| check_with(&main, &[("shared/reduce.wgsl", UTIL), ("shared/reduce_subgroup.wgsl", twin)]);
+    assert_eq!(with("// util\nfn twice(x: f32) -> f32 { return subgroupAdd(x); }\n"), "sound: 1 [64, 1, 1] 1 twice");
+    let more = "// util\n@group(0) @binding(2) var<storage, read_write> z: array<f32>;\n\
+        fn twice(x: f32) -> f32 { return z[0]; }\n";
+    assert!(with(more).contains("binds something else"), "{}", with(more));
+    assert!(with("// util\n").starts_with("a/b.wgsl"), "{}", with("// util\n"));
 }
 
 const UTIL: &str = "// util\nfn twice(x: f32) -> f32 { return 2.0 * x; }\n";
@@ -117,8 +139,9 @@ fn halved(bindings: &str, body: &str) -> String {
         format!("@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {{\n{body}\n}}\n");
     let text = format!("{head}{BINDINGS}{bindings}{main}");
     let read = |_: &str| Ok(text.clone());
-    let shader = assemble::assemble(&read, "a/b.wgsl").unwrap_or_else(|fault| panic!("{fault}"));
-    match halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s).map(|_| s.source))) {
+    let shader = assemble::assemble(&read, "a/b.wgsl", None).unwrap_or_else(|fault| panic!("{fault}"));
+    match halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s, Capabilities::empty()).map(|_| s.source)))
+    {
         None => "not asked for".into(),
         Some(Ok(source)) => source,
         Some(Err(fault)) => fault.to_string(),

@@ -8,8 +8,28 @@ type Fail = Box<dyn std::error::Error>;
 
 fn load(source: &str) -> Result<(naga::Module, ModuleInfo), Fail> {
     let module = naga::front::wgsl::parse_str(source)?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(&module)?;
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module)?;
     Ok((module, info))
+}
+
+/// Every text that a driver may get: the build has seen to it that the plain ones need nothing optional.
+fn texts() -> impl Iterator<Item = (&'static str, &'static str)> {
+    ALL.iter().flat_map(|s| [Some((s.name, s.source)), s.subgroup.map(|text| (s.name, text))]).flatten()
+}
+
+#[test]
+fn twins_use_subgroups_and_no_other_shader_does() {
+    let mut n = 0;
+    for shader in ALL {
+        assert!(!shader.source.contains("subgroupAdd"), "{}", shader.name);
+        assert_eq!(shader.text(false), shader.source);
+        if let Some(twin) = shader.subgroup {
+            assert!(twin.contains("subgroupAdd") && shader.text(true) == twin, "{}", shader.name);
+            n += 1;
+        }
+    }
+    assert!(n >= 4, "{n} twins");
 }
 
 #[test]
@@ -44,37 +64,37 @@ fn shared_parts_stand_together() -> Result<(), Fail> {
 
 #[test]
 fn every_shader_is_spirv() -> Result<(), Fail> {
-    for shader in ALL {
-        let (module, info) = load(shader.source)?;
+    for (name, source) in texts() {
+        let (module, info) = load(source)?;
         let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
         let words = spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))?;
-        assert_eq!(words.first(), Some(&0x0723_0203), "{}", shader.name);
+        assert_eq!(words.first(), Some(&0x0723_0203), "{}", name);
     }
     Ok(())
 }
 
 #[test]
 fn every_shader_is_msl() -> Result<(), Fail> {
-    for shader in ALL {
-        let (module, info) = load(shader.source)?;
+    for (name, source) in texts() {
+        let (module, info) = load(source)?;
         let options = msl::Options { lang_version: (2, 3), ..Default::default() };
         let (text, entries) = msl::write_string(&module, &info, &options, &msl::PipelineOptions::default())?;
-        assert!(text.contains("kernel void"), "{}", shader.name);
-        assert!(entries.entry_point_names.iter().all(|name| name.is_ok()), "{}: {entries:?}", shader.name);
+        assert!(text.contains("kernel void"), "{}", name);
+        assert!(entries.entry_point_names.iter().all(|name| name.is_ok()), "{}: {entries:?}", name);
     }
     Ok(())
 }
 
 #[test]
 fn every_shader_is_hlsl() -> Result<(), Fail> {
-    for shader in ALL {
-        let (module, info) = load(shader.source)?;
+    for (name, source) in texts() {
+        let (module, info) = load(source)?;
         let options = hlsl::Options { shader_model: hlsl::ShaderModel::V6_0, ..Default::default() };
         let pipeline = hlsl::PipelineOptions::default();
         let mut text = String::new();
         let written = hlsl::Writer::new(&mut text, &options, &pipeline).write(&module, &info, None)?;
-        assert!(written.entry_point_names.iter().all(|name| name.is_ok()), "{}: {written:?}", shader.name);
-        assert!(text.contains("[numthreads("), "{}", shader.name);
+        assert!(written.entry_point_names.iter().all(|name| name.is_ok()), "{}: {written:?}", name);
+        assert!(text.contains("[numthreads("), "{}", name);
     }
     Ok(())
 }

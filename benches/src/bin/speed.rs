@@ -1,15 +1,18 @@
-//! Times the rows. `speed` prints a table, `speed profile NAME` the launches of a row; `speed serve` is what the comparison with the peers drives: a line
-//! `NAME COUNT` on the standard input is answered with the milliseconds of so many calls, by the clock and of processor
-//! time (`WALL:CPU`); `dump NAME STEPS FILE` writes the result of the last of the first steps.
+//! Times the rows. `speed [ROW..]` prints a table; with `--peaks` it measures what the device reaches first, and says what
+//! share of that each row comes to; with `--json` a row is a line of JSON. `speed profile ROW` prints the launches of a row.
+//! `speed serve` is what the comparison with the peers drives: a line `NAME COUNT` on the standard input is answered with
+//! the milliseconds of so many calls, by the clock and of processor time (`WALL:CPU`); `dump NAME STEPS FILE` writes the
+//! result of the last of the first steps.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
 use std::time::Instant;
 
-use acclimate_benches::{Row, Size, rows};
-use acclimate_tensor::{Device, Error};
+use acclimate_benches::{Row, Size, peak, rows};
+use acclimate_tensor::{Device, Error, Profile};
 use anyhow::{Context, Result};
 use cpu_time::ProcessTime;
+use serde_json::json;
 
 /// Calls before the clock starts: tracing, planning, and the plan with donated state.
 const WARM_UP: usize = 3;
@@ -73,28 +76,93 @@ fn serve(device: &Device) -> Result<()> {
     Ok(())
 }
 
+/// Ten calls of a row, looked at.
+fn profile(device: &Device, row: &mut Row) -> acclimate_tensor::Result<Profile> {
+    let run = || (0..10).try_for_each(|_| row.run().map(drop)).map_err(|e| Error::internal("bench", e.to_string()));
+    Ok(device.profile(run)?.1)
+}
+
+/// What is asked for beside the rows.
+#[derive(Clone, Copy, Default)]
+struct Asked {
+    peaks: bool,
+    json: bool,
+}
+
+fn table(device: &Device, names: &[String], asked: Asked) -> Result<()> {
+    let measured = asked.peaks.then(|| peak::measure(device)).transpose()?;
+    if asked.json {
+        println!("{}", device_json(device, measured));
+    } else {
+        if let Some(peak::Measured { peaks, f16_flop_per_s }) = measured {
+            let half = f16_flop_per_s.map_or("none".to_owned(), |rate| format!("{:.1}", rate / 1e9));
+            let (bytes, f32) = (peaks.bytes_per_s / 1e9, peaks.flop_per_s / 1e9);
+            println!("peaks: copy {bytes:.1} GB/s; fused GFLOP/s: f32 {f32:.1}, f16 {half}");
+        }
+        let peak = if asked.peaks { "  of peak" } else { "" };
+        println!("{:16} {:>10} {:>10}{peak}   (median, ms)", "row", "wall", "processor");
+    }
+    let named = |list: &'static [(&'static str, rows::Make)]| list.iter().filter(|r| names.iter().any(|a| a == r.0));
+    let all: Vec<_> = if names.is_empty() {
+        rows::ROWS.iter().collect()
+    } else {
+        named(rows::ROWS).chain(named(rows::LARGE)).collect()
+    };
+    for (name, make) in all {
+        let mut row = make(device, Size::Full)?;
+        time(&mut row, WARM_UP)?;
+        let times = time(&mut row, 31)?;
+        let (wall, cpu) = (median(&times, |t| t.wall), median(&times, |t| t.cpu));
+        // A device that cannot time its launches tells no share.
+        let share = measured.and_then(|m| Some(profile(device, &mut row).ok()?.share_of_peak(m.peaks)));
+        if asked.json {
+            println!("{}", json!({"row": name, "wall_ms": wall, "processor_ms": cpu, "share_of_peak": share}));
+        } else {
+            let share = share.map_or(String::new(), |share| format!(" {:8.1}%", 100.0 * share));
+            println!("{name:16} {wall:10.3} {cpu:10.3}{share}");
+        }
+    }
+    Ok(())
+}
+
+fn device_json(device: &Device, measured: Option<peak::Measured>) -> serde_json::Value {
+    let (info, caps) = (device.info(), device.caps());
+    let peaks = measured.map(|m| {
+        let peaks = m.peaks;
+        json!({"copy_bytes_per_s": peaks.bytes_per_s, "f32_flop_per_s": peaks.flop_per_s, "f16_flop_per_s": m.f16_flop_per_s})
+    });
+    json!({
+        "engine": device.kind().to_string(), "adapter": info.name, "backend": info.backend, "driver": info.driver,
+        "subgroups": caps.subgroups, "f16": caps.f16, "peaks": peaks,
+    })
+}
+
 fn main() -> Result<()> {
     let device = Device::auto()?;
-    let args: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, args): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|a| a.starts_with("--"));
+    let mut asked = Asked::default();
+    for flag in &flags {
+        match flag.as_str() {
+            "--peaks" => asked.peaks = true,
+            "--json" => asked.json = true,
+            other => anyhow::bail!("no option is called `{other}`; there are --peaks and --json"),
+        }
+    }
     if args.first().is_some_and(|a| a == "serve") {
         return serve(&device);
     }
-    println!("{device}");
+    if !asked.json {
+        println!("{device}");
+    }
     if let [word, name] = &args[..]
         && word == "profile"
     {
         let mut row = rows::make(name, &device, Size::Full)?;
         time(&mut row, WARM_UP)?;
-        let run = || (0..10).try_for_each(|_| row.run().map(drop)).map_err(|e| Error::internal("bench", e.to_string()));
-        println!("{}", device.profile(run)?.1);
+        let profile = profile(&device, &mut row)?;
+        let measured = asked.peaks.then(|| peak::measure(&device)).transpose()?;
+        println!("{}", measured.map_or(profile.clone(), |m| profile.against(m.peaks)));
         return Ok(());
     }
-    println!("{:16} {:>10} {:>10}   (median, ms)", "row", "wall", "processor");
-    for (name, make) in rows::ROWS.iter().filter(|r| args.is_empty() || args.iter().any(|a| a == r.0)) {
-        let mut row = make(&device, Size::Full)?;
-        time(&mut row, WARM_UP)?;
-        let times = time(&mut row, 31)?;
-        println!("{name:16} {:10.3} {:10.3}", median(&times, |t| t.wall), median(&times, |t| t.cpu));
-    }
-    Ok(())
+    table(&device, &args, asked)
 }

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+import cases_attention
 import cases_elementwise
 import cases_index
 import cases_loss
@@ -20,7 +21,7 @@ import store
 from golden import Golden
 
 HERE = Path(__file__).resolve().parent
-FAMILIES = (cases_products, cases_reduce, cases_norm, cases_index, cases_elementwise, cases_loss)
+FAMILIES = (cases_products, cases_attention, cases_reduce, cases_norm, cases_index, cases_elementwise, cases_loss)
 # The file's name and what fills it.
 OPS = {name: fill for family in FAMILIES for name, fill in family.CASES.items()}
 

@@ -3,7 +3,7 @@
 use acclimate_tensor::{DType, Result, Tensor};
 
 use crate::composite;
-use crate::ops::{self, conv2d::Conv2d};
+use crate::ops::{self, attention::Attend, conv2d::Conv2d};
 use crate::window::Pool2d;
 
 /// The ops of this crate as methods of [`Tensor`]. Everything is lazy: a method checks shapes and dtypes at once and
@@ -47,6 +47,23 @@ pub trait TensorOps {
     #[track_caller]
     fn conv2d(&self, w: &Tensor, conv: &Conv2d) -> Result<Tensor> {
         ops::conv2d::conv2d(self.tensor(), w, conv)
+    }
+
+    /// Scaled dot-product attention of queries [.., n, d] over keys [.., m, d] with values [.., m, e], giving [.., n, e]:
+    /// softmax(scale · q·kᵀ)·v, without the weights in memory. See [`Attend`] for masks; a query that may look at nothing
+    /// gets zeros. Fails unless the axes in front are equal and the widths fit.
+    ///
+    /// ```
+    /// # use acclimate_kernels::{Attend, TensorOps};
+    /// # use acclimate_tensor::{Device, Tensor};
+    /// let x = Tensor::from_slice(&Device::cpu(), &[1.0f32, 0.0, 0.0, 1.0], &[2, 2])?;
+    /// let y = x.attention(&x, &x, &Attend { causal: true, ..Default::default() })?.to_vec::<f32>()?;
+    /// assert_eq!(y[..2], [1.0, 0.0]); // The first query sees the first key alone.
+    /// # Ok::<(), acclimate_tensor::Error>(())
+    /// ```
+    #[track_caller]
+    fn attention(&self, k: &Tensor, v: &Tensor, how: &Attend) -> Result<Tensor> {
+        ops::attention::attention(self.tensor(), k, v, how)
     }
 
     // -- composites -------------------------------------------------------------------------------------------------

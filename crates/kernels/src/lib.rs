@@ -18,5 +18,6 @@ pub mod window;
 
 pub use composite::{concat, stack};
 pub use ext::TensorOps;
+pub use ops::attention::Attend;
 pub use ops::conv2d::Conv2d;
 pub use window::Pool2d;

@@ -10,6 +10,9 @@ use crate::plan::cache::Cache;
 pub use crate::plan::cache::Passes;
 use crate::plan::usage::PlanMemory;
 use crate::profile::Profile;
+pub use options::{Autotune, DeviceOptions};
+
+mod options;
 
 /// Which engine runs the plans of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -87,6 +90,8 @@ pub struct DeviceInfo {
     pub software: bool,
     /// Why this one.
     pub reason: String,
+    /// Whether it times the ways to launch an op and takes the fastest ([`DeviceOptions::autotune`]).
+    pub autotuned: bool,
 }
 
 /// Counters of a device. All only grow, but the live bytes.
@@ -181,12 +186,12 @@ impl Device {
             "auto" => Ok(Device::best()),
             "cpu" => Ok(Device::cpu_because(reason)),
             "null" => Ok(Device::null()),
-            _ => engine::open_gpu(name, reason, engine::GpuOptions::default()),
+            _ => engine::open_gpu(name, reason, DeviceOptions::from_env()),
         }
     }
 
     fn best() -> Self {
-        match engine::open_gpu("gpu", "the best hardware adapter", engine::GpuOptions::default()) {
+        match engine::open_gpu("gpu", "the best hardware adapter", DeviceOptions::from_env()) {
             Ok(device) => device,
             Err(error) => {
                 log::warn!("falling back to the native CPU engine: {error}");
@@ -216,27 +221,25 @@ impl Device {
             driver: "none".into(),
             software: false,
             reason: "asked for".into(),
+            autotuned: false,
         };
         let engine = Box::new(engine::null::Null::new(counters.clone()));
         Device::from_parts(EngineKind::Null, info, Caps::webgpu(), engine, counters)
     }
 
+    /// A GPU opened in a special way; names are those of [`Device::named`].
+    pub fn open(name: &str, options: DeviceOptions) -> Result<Self> {
+        engine::open_gpu(name, "opened with options of its own", options)
+    }
+
     /// A GPU device with WebGPU's default limits and no optional features, for conformance.
     pub fn gpu_restricted(name: &str) -> Result<Self> {
-        engine::open_gpu(
-            name,
-            "restricted to WebGPU's defaults",
-            engine::GpuOptions { restricted: true, memory_limit: None },
-        )
+        engine::open_gpu(name, "restricted to WebGPU's defaults", DeviceOptions::restricted())
     }
 
     /// A GPU device that refuses allocations beyond `bytes` live bytes, to test out-of-memory handling.
     pub fn gpu_with_memory_limit(name: &str, bytes: u64) -> Result<Self> {
-        engine::open_gpu(
-            name,
-            "with a memory limit",
-            engine::GpuOptions { restricted: false, memory_limit: Some(bytes) },
-        )
+        engine::open_gpu(name, "with a memory limit", DeviceOptions::default().memory_limit(bytes))
     }
 
     pub(crate) fn from_parts(
@@ -317,6 +320,7 @@ impl Device {
     /// Runs `f` and tells where the time of its launches went, by the clock on the CPU engine and by the device's own
     /// timestamps on a GPU, where each launch waits for the one before it and each run for its end. Fails on engines that
     /// cannot tell: the null engine, and GPUs without timestamps. What other threads run meanwhile is in it too.
+    /// [`Profile::against`] adds a column of the share of measured peaks.
     ///
     /// ```
     /// use acclimate_tensor::{Device, Tensor};
@@ -343,7 +347,7 @@ impl Device {
         let result = f();
         let wall = start.elapsed();
         let launches = self.0.engine.profile(false).ok_or_else(unable)?;
-        Ok((result?, Profile { launches, wall }))
+        Ok((result?, Profile { launches, wall, peaks: None }))
     }
 
     /// Whether two handles are the same device.
@@ -372,6 +376,8 @@ impl fmt::Display for Device {
             let has = |yes: bool, what: &str| format!("{}{what}", if yes { "" } else { "no " });
             let (subgroups, f16) = (has(c.subgroups, "subgroups"), has(c.f16, "f16"));
             write!(f, "; bindings up to {} MiB, {subgroups}, {f16}", c.max_binding >> 20)?;
+            // Receipts keep this line: other choices, other last bits.
+            f.write_str(if i.autotuned { ", autotuned" } else { "" })?;
         }
         write!(f, "; chosen because: {}", i.reason)
     }

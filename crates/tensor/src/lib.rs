@@ -18,13 +18,13 @@ pub mod shape;
 pub mod tensor;
 pub mod transform;
 
-pub use device::{Caps, Device, DeviceInfo, EngineKind, Passes, Stats};
+pub use device::{Autotune, Caps, Device, DeviceInfo, DeviceOptions, EngineKind, Passes, Stats};
 pub use dtype::{DType, Element};
 pub use error::{Error, Result};
 pub use half::f16;
 pub use op::{Kernel, Op, record, record_one};
 pub use plan::usage::PlanMemory;
-pub use profile::Profile;
+pub use profile::{Peaks, Profile};
 pub use reading::Reading;
 pub use real::Real;
 pub use shape::{Shape, Spec};

@@ -327,6 +327,15 @@ pub trait Kernel: Debug + Clone + PartialEq + Eq + Hash + Send + Sync + 'static 
     /// The dispatches of the GPU engine.
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches>;
 
+    /// Other ways to launch the op than `launch`, for a device that was asked to time them ([`DeviceOptions::autotune`]).
+    /// They must give the same bits on small integers, as sums of products do whatever their order.
+    ///
+    /// [`DeviceOptions::autotune`]: crate::DeviceOptions::autotune
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let _ = (inputs, outputs, caps);
+        Ok(Vec::new())
+    }
+
     /// Gradients of the inputs, as graph.
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
         let _ = cx;
@@ -482,6 +491,11 @@ pub trait Op: Debug + Send + Sync {
     fn cpu(&self, call: &mut Call<'_, f32>);
     /// The GPU engine's dispatches.
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches>;
+    /// Other ways to launch it.
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let _ = (inputs, outputs, caps);
+        Ok(Vec::new())
+    }
     /// Gradient rule.
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>>;
     /// Batching rule.
@@ -522,6 +536,9 @@ impl<K: Kernel> Op for K {
     }
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         Kernel::launch(self, inputs, outputs, caps)
+    }
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        Kernel::alternatives(self, inputs, outputs, caps)
     }
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
         Kernel::grad(self, cx)

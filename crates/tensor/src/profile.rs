@@ -26,11 +26,28 @@ pub struct Launched {
     pub flop: u64,
 }
 
+/// What a device was measured to reach.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Peaks {
+    /// Bytes read and written a second by a copy.
+    pub bytes_per_s: f64,
+    /// Multiplications and additions a second, by fused ones.
+    pub flop_per_s: f64,
+}
+
+impl Peaks {
+    /// The least seconds that so many bytes and so much arithmetic can take.
+    pub fn least(&self, bytes: u64, flop: u64) -> f64 {
+        (bytes as f64 / self.bytes_per_s).max(flop as f64 / self.flop_per_s)
+    }
+}
+
 /// The launches of a while. Prints as a table; see [`crate::Device::profile`].
 #[derive(Clone, Debug, Default)]
 pub struct Profile {
     pub(crate) launches: Vec<Launched>,
     pub(crate) wall: Duration,
+    pub(crate) peaks: Option<Peaks>,
 }
 
 impl Profile {
@@ -47,6 +64,20 @@ impl Profile {
     /// Time of what was profiled, launches and all else.
     pub fn wall(&self) -> Duration {
         self.wall
+    }
+
+    /// The same with a column that says how near each launch comes to what the device was measured to reach: the least time
+    /// for its bytes and its arithmetic, whichever takes longer, as a share of the time it took.
+    #[must_use]
+    pub fn against(self, peaks: Peaks) -> Self {
+        Profile { peaks: Some(peaks), ..self }
+    }
+
+    /// The least time of all launches by these peaks, as a share of the time they took. Below the truth where nobody counts
+    /// a launch's arithmetic.
+    pub fn share_of_peak(&self, peaks: Peaks) -> f64 {
+        let least: f64 = self.launches.iter().map(|l| peaks.least(l.bytes, l.flop)).sum();
+        least / self.time().as_secs_f64().max(1e-12)
     }
 
     /// The launches as events for `chrome://tracing` or Perfetto (JSON).
@@ -112,11 +143,16 @@ impl fmt::Display for Profile {
         let mut lines: Vec<_> = lines.into_iter().collect();
         lines.sort_by_key(|(_, line)| std::cmp::Reverse(line.1));
         let total = self.time().as_secs_f64().max(1e-12);
-        writeln!(f, "{:>9} {:>6} {:>6} {:>8} {:>8}  launch", "ms", "share", "times", "GB/s", "GFLOP/s")?;
+        let peak = if self.peaks.is_some() { format!(" {:>6}", "peak") } else { String::new() };
+        writeln!(f, "{:>9} {:>6} {:>6} {:>8} {:>8}{peak}  launch", "ms", "share", "times", "GB/s", "GFLOP/s")?;
         for ((label, at), (n, time, bytes, flop)) in lines {
             let s = time.as_secs_f64().max(1e-12);
             let (share, rate) = (100.0 * s / total, |x: u64| x as f64 / s / 1e9);
-            write!(f, "{:9.3} {share:5.1}% {n:6} {:8.1} {:8.1}  ", s * 1e3, rate(bytes), rate(flop))?;
+            write!(f, "{:9.3} {share:5.1}% {n:6} {:8.1} {:8.1}", s * 1e3, rate(bytes), rate(flop))?;
+            if let Some(peaks) = self.peaks {
+                write!(f, " {:5.1}%", 100.0 * peaks.least(bytes, flop) / s)?;
+            }
+            f.write_str("  ")?;
             let label: String = if label.chars().count() > 80 {
                 label.chars().take(77).chain("...".chars()).collect()
             } else {

@@ -1,12 +1,12 @@
 //! Layers and networks: what they compute, what they leave in a pass, what they refuse.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use acclimate_kernels::Pool2d;
 use acclimate_kernels::random::Key;
+use acclimate_kernels::{Pool2d, TensorOps};
 use acclimate_tensor::{Device, Tensor, compile, grad, transform::vmap::vmap_with};
 use acclimate_train::nn::{
-    Activation, AvgPool2d, Conv2d, Dropout, Embedding, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Mlp, Norm,
-    Residual, Sequential, SmallCnn,
+    Activation, AvgPool2d, Conv2d, Dropout, Embedding, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Mlp,
+    MultiHeadAttention, Norm, Residual, Sequential, SmallCnn,
 };
 use acclimate_train::nn::{BatchNorm, Shortcut, Standardize};
 use acclimate_train::params::Params;
@@ -46,6 +46,36 @@ fn convolution_by_hand() {
     let params = Params::from_named(&device, named).unwrap();
     let x = tensor(&device, &[1, 1, 2, 2], |i| 1.0 + i as f32);
     assert_eq!(values(&layer.forward(&params, &x).unwrap()), [2.0, 4.0, 6.0, 8.0, 10.0, 11.0, 10.0, 13.0]);
+}
+
+#[test]
+fn heads_attend_apart() {
+    let device = Device::cpu();
+    let layer = MultiHeadAttention::new("a", 4, 2).unwrap();
+    let params = layer.init(&device, 3).unwrap();
+    let x = tensor(&device, &[3, 5, 4], |i| (i as f32 * 0.7).sin());
+    let get = |name: &str| params.get(name).unwrap();
+    let all = x.matmul_nt(&get("a.qkv.weight")).unwrap().add(&get("a.qkv.bias")).unwrap();
+    // Columns of queries, keys and values of a head, and which keys a query sees: j ≤ i.
+    let head = |h: usize, causal: bool| {
+        let part = |i: usize| all.narrow(2, 4 * i + 2 * h, 2).unwrap();
+        let scores = part(0).matmul_nt(&part(1)).unwrap().mul_scalar(0.5f32.sqrt()).unwrap();
+        let place = |axis| Tensor::iota(&device, &[3, 5, 5], axis).unwrap();
+        let hidden = scores.full_like(-1e9).unwrap();
+        let seen = place(2).le(&place(1)).unwrap().select(&scores, &hidden).unwrap();
+        (if causal { seen } else { scores }).softmax(-1).unwrap().matmul(&part(2)).unwrap()
+    };
+    for causal in [false, true] {
+        let heads = acclimate_kernels::concat(&[&head(0, causal), &head(1, causal)], 2).unwrap();
+        let want = heads.matmul_nt(&get("a.out.weight")).unwrap().add(&get("a.out.bias")).unwrap();
+        let layer = if causal { layer.clone().causal() } else { layer.clone() };
+        let got = layer.forward(&params, &x).unwrap();
+        // Sums of up to five products of numbers near one, and an exponential, in another order.
+        let far = values(&got).iter().zip(values(&want)).map(|(g, w)| (g - w).abs()).fold(0.0, f32::max);
+        assert!(far < 1e-6, "{far}");
+    }
+    assert!(MultiHeadAttention::new("a", 5, 2).is_err());
+    assert!(layer.forward(&params, &tensor(&device, &[5, 4], |_| 0.0)).unwrap_err().is_shape());
 }
 
 #[test]

@@ -12,7 +12,7 @@ use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
 use acclimate_tensor::op::{
     BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
 };
-use acclimate_tensor::{Caps, Error, Real, Result, Shape, Spec, Tensor, record_one};
+use acclimate_tensor::{Caps, DType, Error, Real, Result, Shape, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
 /// The product of matrices; the flags say which operand is stored transposed.
@@ -44,6 +44,21 @@ impl MatMul {
         let stride = |batch, each| if batch == 1 { 0 } else { each };
         let batch = if a[0] == 1 { b[0] } else { a[0] };
         Sizes { batch, m, n, k, a_stride: stride(a[0], m * k), b_stride: stride(b[0], k * n) }
+    }
+
+    /// The launch for at most [`FEW`] rows.
+    fn few_rows(self, s: Sizes) -> Launch {
+        Launch::new(&MATMUL_SMALL, s.batch * s.n.div_ceil(if self.trans_b { 4 } else { 64 }))
+    }
+
+    /// A launch with the parameters and bindings that all have.
+    fn with(self, s: Sizes, launch: Launch, dtype: DType) -> Result<Launches> {
+        Ok(launch
+            .of(Self::NAME, dtype)?
+            .u32s(&[s.m, s.n, s.k, s.batch, s.a_stride, s.b_stride])
+            .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
+            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
+            .into())
     }
 
     fn of(trans_a: bool, trans_b: bool, a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -117,17 +132,12 @@ impl Kernel for MatMul {
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
         let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
-        let launch = if s.m <= 8 {
-            Launch::new(&MATMUL_SMALL, s.batch * s.n.div_ceil(if self.trans_b { 4 } else { 64 }))
-        } else {
-            Launch::new(&MATMUL, s.batch * s.m.div_ceil(64) * s.n.div_ceil(64))
-        };
-        Ok(launch
-            .of(Self::NAME, inputs[0].dtype)?
-            .u32s(&[s.m, s.n, s.k, s.batch, s.a_stride, s.b_stride])
-            .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
-            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
-            .into())
+        self.with(s, if s.m <= FEW { self.few_rows(s) } else { tiles(s) }, inputs[0].dtype)
+    }
+
+    fn alternatives(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Vec<Launches>> {
+        let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
+        if s.m <= FEW { Ok(vec![self.with(s, tiles(s), inputs[0].dtype)?]) } else { Ok(Vec::new()) }
     }
 
     fn flop(&self, inputs: &[Spec], _: &[Spec]) -> u64 {
@@ -200,6 +210,13 @@ impl Kernel for MatMul {
     }
 }
 
+/// The launch for any number of rows.
+fn tiles(s: Sizes) -> Launch {
+    Launch::new(&MATMUL, s.batch * s.m.div_ceil(64) * s.n.div_ceil(64))
+}
+
+/// Rows that the shader for few of them takes.
+const FEW: usize = 8;
 /// Multiplications from which one product is worth all threads.
 const LARGE: usize = 1 << 22;
 /// Multiplications below which waking other threads costs more than it gives.

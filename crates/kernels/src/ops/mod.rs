@@ -6,6 +6,8 @@ use crate::registry::Entry;
 use crate::step::{adagrad, adam, lion, rmsprop, sgd};
 
 // Outside the macro, so that rustfmt finds the files; a test compares the folder with the list.
+pub mod attention;
+pub mod attention_grad;
 pub mod avg_pool2d;
 pub mod compact;
 pub mod conv2d;
@@ -39,6 +41,8 @@ macro_rules! ops {
 }
 
 ops! {
+    attention,
+    attention_grad,
     avg_pool2d,
     compact,
     conv2d,

@@ -77,8 +77,10 @@ impl Case {
     }
 }
 
+/// Beside the package that cargo runs, or that a bundle names in its place.
 pub fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("golden")
+    let package = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&package).join("golden")
 }
 
 /// Names of all files.

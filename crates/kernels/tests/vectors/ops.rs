@@ -1,7 +1,7 @@
 //! What each file's cases are here, and how often they round.
 
 use acclimate_kernels::testkit::Scale;
-use acclimate_kernels::{Conv2d, Pool2d, TensorOps, concat};
+use acclimate_kernels::{Attend, Conv2d, Pool2d, TensorOps, concat};
 use acclimate_tensor::expr::Func;
 use acclimate_tensor::{Result, Tensor};
 
@@ -127,6 +127,19 @@ static ROWS: &[Row] = &[
     smooth("softmax", |c, x| Ok(vec![x[0].softmax(axis(c))?]), |c| 8 + c.inputs[0].dims[axis(c) as usize]),
     smooth("log_softmax", |c, x| Ok(vec![x[0].log_softmax(axis(c))?]), |c| 8 + c.inputs[0].dims[axis(c) as usize]),
     smooth("logsumexp", |c, x| kept(c, x[0].logsumexp(axis(c))), |c| 8 + reduced(c)),
+    // A score is a sum of products, and moves a weight by as many roundings.
+    smooth(
+        "scaled_dot_product_attention",
+        |c, x| {
+            let scale = Some(c.number("scale")).filter(|&s| s > 0.0);
+            Ok(vec![x[0].attention(
+                &x[1],
+                &x[2],
+                &Attend { causal: c.flag("causal"), scale, mask: x.get(3).cloned() },
+            )?])
+        },
+        |c| c.inputs[1].dims.iter().rev().take(2).sum::<usize>() * 4,
+    ),
     exact("gather", |c, x| Ok(vec![x[0].gather(axis(c), &x[1])?])),
     exact("index_select", |c, x| Ok(vec![x[0].index_select(axis(c), &x[1])?])),
     linear("scatter_add", |c, x| Ok(vec![x[0].scatter_add(axis(c), &x[1], &x[2])?]), |c| numel(&c.inputs[2].dims)),

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::device::Device;
+use crate::device::{Device, DeviceOptions};
 use crate::error::{Error, Result};
 use crate::plan::{Action, Plan, ValueId};
 
@@ -102,25 +102,15 @@ pub(crate) fn written(action: &Action) -> &[ValueId] {
     }
 }
 
-/// How to open a GPU.
-#[derive(Clone, Copy, Debug, Default)]
-#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "read by the wgpu engine"))]
-pub(crate) struct GpuOptions {
-    /// WebGPU's default limits, no optional features.
-    pub restricted: bool,
-    /// Refuse allocations beyond so many live bytes.
-    pub memory_limit: Option<u64>,
-}
-
 /// Opens an adapter: `gpu` for the best hardware one, `software` for a software one, else part of a name.
 #[cfg(feature = "gpu")]
-pub(crate) fn open_gpu(name: &str, reason: &str, options: GpuOptions) -> Result<Device> {
+pub(crate) fn open_gpu(name: &str, reason: &str, options: DeviceOptions) -> Result<Device> {
     gpu::open(name, reason, options)
 }
 
 /// Without the feature `gpu` there is none.
 #[cfg(not(feature = "gpu"))]
-pub(crate) fn open_gpu(name: &str, _: &str, _: GpuOptions) -> Result<Device> {
+pub(crate) fn open_gpu(name: &str, _: &str, _: DeviceOptions) -> Result<Device> {
     Err(Error::NoDevice {
         name: name.into(),
         present: format!("{} (built without the feature `gpu`)", present().join(", ")),

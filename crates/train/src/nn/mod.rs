@@ -1,6 +1,7 @@
 //! Layers and networks.
 
 mod activation;
+mod attention;
 mod conv;
 mod dropout;
 mod embedding;
@@ -20,6 +21,7 @@ mod two_heads;
 pub mod zoo;
 
 pub use activation::Activation;
+pub use attention::MultiHeadAttention;
 pub use conv::Conv2d;
 pub use dropout::Dropout;
 pub use embedding::Embedding;

@@ -48,6 +48,7 @@ pub(crate) fn info(reason: &str) -> DeviceInfo {
         driver: format!("{} threads, {}", rayon::current_num_threads(), simd::Path::now()),
         software: false,
         reason: reason.into(),
+        autotuned: false,
     }
 }
 

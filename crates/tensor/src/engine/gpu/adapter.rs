@@ -2,11 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::device::{Caps, Counters, Device, DeviceInfo, EngineKind};
-use crate::engine::{GpuOptions, no_device};
+use crate::device::{Caps, Counters, Device, DeviceInfo, DeviceOptions, EngineKind};
+use crate::engine::no_device;
 use crate::error::{Error, Result};
 
-use super::Gpu;
+use super::autotune::{self, Autotuner};
+use super::{Gpu, selftest};
 
 /// Bindings that one group is allowed at most: more never pay.
 const MAX_STORAGE_BUFFERS: u32 = 32;
@@ -53,7 +54,7 @@ fn rank(info: &wgpu::AdapterInfo) -> u8 {
 }
 
 /// Opens `gpu` (the best hardware adapter), `software` (a software adapter), or the best adapter with this in its name.
-pub(in crate::engine) fn open(name: &str, reason: &str, options: GpuOptions) -> Result<Device> {
+pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) -> Result<Device> {
     let wanted = name.to_lowercase();
     let fits = |info: &wgpu::AdapterInfo| match wanted.as_str() {
         "gpu" => !is_software(info),
@@ -80,8 +81,6 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: GpuOptions) -> 
     let (device, queue) = pollster::block_on(request)
         .map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
     let caps = caps(&info, features, &limits);
-    let counters = Arc::new(Counters::default());
-    let engine = Box::new(Gpu::new(device, queue, &info.name, caps.clone(), &limits, options, counters.clone()));
     let software = is_software(&info);
     let info = DeviceInfo {
         backend: format!("{:?}", info.backend),
@@ -89,8 +88,38 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: GpuOptions) -> 
         name: info.name,
         software,
         reason: reason.to_owned(),
+        autotuned: options.autotune.is_some(),
     };
-    Ok(Device::from_parts(EngineKind::Gpu, info, caps, engine, counters))
+    let opened = Opened { device, queue, limits, info };
+    // Engines that are thrown away afterwards: the device's counters begin at zero.
+    let probe = |caps| opened.engine(caps, &DeviceOptions::default(), None);
+    let caps = selftest::sound(caps, &opened.info, options.corrupt_self_test.as_deref(), probe);
+    let tuner = options.autotune.as_ref().map(|asked| {
+        let DeviceInfo { name, backend, driver, .. } = &opened.info;
+        let adapter = format!("{}; {name}; {backend}; {driver}", env!("CARGO_PKG_VERSION"));
+        let (own, caps) = (opened.clone(), caps.clone());
+        let probe = move || own.engine(caps.clone(), &DeviceOptions::default(), None);
+        Autotuner::new(Box::new(probe), adapter, asked.file.clone().or_else(autotune::default_file))
+    });
+    Ok(opened.engine(caps, &options, tuner))
+}
+
+/// A device of the driver, on which engines run.
+#[derive(Clone)]
+struct Opened {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    limits: wgpu::Limits,
+    info: DeviceInfo,
+}
+
+impl Opened {
+    fn engine(&self, caps: Caps, options: &DeviceOptions, tuner: Option<Autotuner>) -> Device {
+        let counters = Arc::new(Counters::default());
+        let (device, queue) = (self.device.clone(), self.queue.clone());
+        let engine = Gpu::new(device, queue, &self.info.name, caps.clone(), &self.limits, options, counters.clone());
+        Device::from_parts(EngineKind::Gpu, self.info.clone(), caps, Box::new(engine.tuned(tuner)), counters)
+    }
 }
 
 fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {

@@ -4,6 +4,7 @@
 //! is read is copied to a staging buffer by the same submission. From the second run on nothing is allocated.
 
 mod adapter;
+mod autotune;
 mod check;
 mod codegen;
 mod health;
@@ -14,19 +15,21 @@ mod pool;
 mod prepare;
 mod readback;
 mod run;
+mod selftest;
 mod timing;
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use crate::device::{Caps, Counters};
-use crate::engine::{Buffer, Engine, GpuOptions, Here, Prepared, Readback, Run};
+use crate::device::{Caps, Counters, DeviceOptions};
+use crate::engine::{Buffer, Engine, Here, Prepared, Readback, Run};
 use crate::error::{Error, Result};
-use crate::plan::Plan;
+use crate::plan::{OpStep, Plan};
 use crate::profile::{Launched, Notes};
 
 pub(super) use adapter::{names, open};
+use autotune::Autotuner;
 use health::{Health, lock};
 use pipeline::Pipelines;
 use pool::{Pool, Use};
@@ -53,6 +56,7 @@ struct Gpu {
     written: AtomicU64,
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
     notes: Notes,
+    tuner: Option<Autotuner>,
 }
 
 impl Gpu {
@@ -62,7 +66,7 @@ impl Gpu {
         name: &str,
         caps: Caps,
         limits: &wgpu::Limits,
-        options: GpuOptions,
+        options: &DeviceOptions,
         counters: Arc<Counters>,
     ) -> Self {
         let health = Health::watch(&device, name);
@@ -75,12 +79,18 @@ impl Gpu {
             written: AtomicU64::new(0),
             in_flight: Mutex::default(),
             notes: Notes::default(),
+            tuner: None,
             device,
             queue,
             health,
             counters,
             caps,
         }
+    }
+
+    /// With choices by timing.
+    fn tuned(self, tuner: Option<Autotuner>) -> Self {
+        Gpu { tuner, ..self }
     }
 
     /// Submits, and waits if too much is in flight already.
@@ -152,7 +162,11 @@ impl Engine for Gpu {
 
     fn prepare(&self, plan: &Plan) -> Result<Prepared> {
         self.health.check()?;
-        Ok(Box::new(prepare::prepare(plan, &self.caps, &self.pipelines, self.uniform_alignment)?))
+        let launches = |step: &OpStep| match &self.tuner {
+            Some(tuner) => tuner.launches(step, &self.caps),
+            None => step.op.launch(&step.in_specs, &step.out_specs, &self.caps),
+        };
+        Ok(Box::new(prepare::prepare(plan, &self.caps, &self.pipelines, self.uniform_alignment, &launches)?))
     }
 
     fn run(&self, plan: &Plan, prepared: &Prepared, run: Run<'_>) -> Result<Box<dyn Readback>> {

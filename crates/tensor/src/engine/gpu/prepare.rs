@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::device::Caps;
 use crate::error::{Error, Result};
-use crate::op::Bind;
+use crate::op::{Bind, Launches};
 use crate::plan::{Action, OpStep, Plan, Root, Step, ValueId};
 
 use super::check::Checks;
@@ -52,8 +52,17 @@ pub(super) struct Ready {
     pub states: Mutex<Vec<State>>,
 }
 
-/// Makes a plan ready. `uniform_alignment` is that of the offset of a uniform binding.
-pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_alignment: usize) -> Result<Ready> {
+/// How an op is launched.
+pub(super) type Choose<'a> = &'a dyn Fn(&OpStep) -> Result<Launches>;
+
+/// Makes a plan ready. `uniform_alignment` is that of the offset of a uniform binding, `choose` says how ops are launched.
+pub(super) fn prepare(
+    plan: &Plan,
+    caps: &Caps,
+    pipelines: &Pipelines,
+    uniform_alignment: usize,
+    choose: Choose<'_>,
+) -> Result<Ready> {
     check_sizes(plan, caps)?;
     let memory = Memory { plan, alignment: caps.offset_alignment.max(4) };
     let mut scratch = Vec::new();
@@ -62,7 +71,7 @@ pub(super) fn prepare(plan: &Plan, caps: &Caps, pipelines: &Pipelines, uniform_a
     let mut steps = Vec::new();
     let mut checks = Checks::default();
     for (number, step) in plan.steps.iter().enumerate() {
-        let mut lowered = lower(step, memory, caps, &mut scratch)?;
+        let mut lowered = lower(step, memory, caps, &mut scratch, choose)?;
         if let Some(live) = &step.live {
             live::attach(step, live, caps, &mut lowered)?;
         }
@@ -152,12 +161,18 @@ impl Ready {
 }
 
 /// The dispatches of a step.
-fn lower(step: &Step, memory: Memory<'_>, caps: &Caps, scratch: &mut Vec<usize>) -> Result<Vec<Dispatch>> {
+fn lower(
+    step: &Step,
+    memory: Memory<'_>,
+    caps: &Caps,
+    scratch: &mut Vec<usize>,
+    choose: Choose<'_>,
+) -> Result<Vec<Dispatch>> {
     let label = &step.label;
     let generated: Vec<Dispatch> = match &step.action {
         Action::Map(map) => codegen::map(map, memory, label)?.into_iter().collect(),
         Action::Reduce(reduce) => {
-            let (dispatches, bytes) = codegen::reduce(reduce, memory, label)?;
+            let (dispatches, bytes) = codegen::reduce(reduce, memory, label, caps.subgroups)?;
             if bytes > 0 {
                 need(scratch, 0, bytes);
             }
@@ -165,7 +180,12 @@ fn lower(step: &Step, memory: Memory<'_>, caps: &Caps, scratch: &mut Vec<usize>)
         }
         Action::Copy { from, to, offset } => codegen::copy(*from, *to, *offset, memory, label)?.into_iter().collect(),
         Action::Zero { to, offset, bytes } => codegen::zero(*to, *offset, *bytes, memory, label)?.into_iter().collect(),
-        Action::Op(op) => return op_dispatches(op, memory, caps, label, scratch),
+        // What leaves out rows was planned for the op's own way.
+        Action::Op(op) if step.live.is_some() => {
+            let launches = op.op.launch(&op.in_specs, &op.out_specs, caps)?;
+            return op_dispatches(op, launches, memory, caps, label, scratch);
+        }
+        Action::Op(op) => return op_dispatches(op, choose(op)?, memory, caps, label, scratch),
     };
     generated.iter().for_each(|d| dump(&d.source));
     Ok(generated)
@@ -181,13 +201,13 @@ fn need(scratch: &mut Vec<usize>, slot: usize, bytes: usize) {
 
 fn op_dispatches(
     step: &OpStep,
+    launches: Launches,
     memory: Memory<'_>,
     caps: &Caps,
     label: &str,
     scratch: &mut Vec<usize>,
 ) -> Result<Vec<Dispatch>> {
     let op = step.op.name();
-    let launches = step.op.launch(&step.in_specs, &step.out_specs, caps)?;
     for (slot, &bytes) in launches.scratch.iter().enumerate() {
         need(scratch, slot, bytes);
     }
@@ -216,7 +236,7 @@ fn op_dispatches(
             ));
         }
         Ok(Dispatch {
-            source: shader.source.into(),
+            source: shader.text(caps.subgroups).into(),
             label: format!("{label} ({})", shader.name),
             words: launch.params.iter().map(|&bits| Word::Fixed(bits)).collect(),
             ranges: launch.binds.iter().map(bind).collect::<Result<_>>()?,

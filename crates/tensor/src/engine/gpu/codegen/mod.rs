@@ -29,8 +29,11 @@ const THREADS: usize = 256;
 /// The lines of `main` that find the workgroup.
 const MAIN: &str = "@compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
-";
+        @builtin(local_invocation_index) thread: u32";
+/// Those that find the subgroup as well.
+const SUBGROUP: &str = ",
+        @builtin(subgroup_invocation_id) in_subgroup: u32, @builtin(subgroup_id) subgroup: u32,
+        @builtin(num_subgroups) n_subgroups: u32";
 
 /// A group being written.
 #[derive(Default)]
@@ -40,6 +43,8 @@ struct Writer {
     functions: BTreeMap<String, String>,
     body: String,
     depth: usize,
+    /// Whether `main` knows its subgroup.
+    subgroups: bool,
 }
 
 /// A bound array.
@@ -188,6 +193,8 @@ impl Writer {
         }
         text.push_str(declarations);
         text.push_str(MAIN);
+        text.push_str(if self.subgroups { SUBGROUP } else { "" });
+        text.push_str(") {\n");
         text.push_str(&self.body);
         text.push_str("}\n");
         let words = self.params.into_iter().map(|(_, _, w)| w).collect();

@@ -5,9 +5,13 @@
 //! where it is kept, the outputs are, so that neighbors in a workgroup read neighbors in memory either way. Long
 //! reductions of few outputs are cut into chunks, whose results a second dispatch combines.
 //!
-//! Order is fixed by the sizes alone: the same inputs give the same bits. A lane folds blocks of 16 and then the
-//! blocks, so that a sum of n terms has at most 16 + n / (16·lanes·chunks) + log₂ lanes roundings in a row (and those of
-//! the second dispatch), each within eps · Σ|x|: for 10⁶ terms about 40, where a serial sum has 10⁶.
+//! Where the device has subgroup operations and a workgroup has one output, subgroups combine their lanes first and the
+//! first thread their parts, in place of the tree. Which lanes are in which subgroup does not matter, nor how many.
+//!
+//! Order is fixed by the sizes and the device alone: the same inputs give the same bits. A lane folds blocks of 16 and
+//! then the blocks, so that a sum of n terms has at most 16 + n / (16·lanes·chunks) + log₂ lanes roundings in a row (and
+//! those of the second dispatch), each within eps · Σ|x|: for 10⁶ terms about 40, where a serial sum has 10⁶. With
+//! subgroups of s lanes log₂ lanes becomes s + lanes / s at most, because a driver may add a subgroup's lanes one by one.
 //! Maximum and minimum are NaN if any element is.
 
 use crate::core_op::{combine, identity};
@@ -27,6 +31,8 @@ const BLOCK: usize = 16;
 const LONG: usize = 64;
 /// With so many workgroups the device is busy without chunks.
 const BUSY: usize = 1024;
+/// Subgroups of a workgroup at most: WGSL has none of fewer than 4 threads.
+const MAX_SUBGROUPS: usize = THREADS / 4;
 /// Most chunks of an output.
 const MAX_CHUNKS: usize = 1 << 16;
 
@@ -67,6 +73,7 @@ pub(in crate::engine::gpu) fn reduce(
     step: &ReduceStep,
     memory: Memory<'_>,
     label: &str,
+    subgroups: bool,
 ) -> Result<(Vec<Dispatch>, Scratch)> {
     let size = |reduced: bool| -> usize {
         step.dims.iter().zip(&step.reduced).filter(|(_, r)| **r == reduced).map(|(n, _)| n).product()
@@ -83,7 +90,8 @@ pub(in crate::engine::gpu) fn reduce(
     }
     let innermost = step.dims.iter().zip(&step.reduced).rev().find(|(n, _)| **n != 1).is_none_or(|(_, r)| *r);
     let division = divide(n_out, n_red, innermost);
-    let group = Group { dims: &step.dims, reduced: &step.reduced, kind: step.kind, program: &step.program, label };
+    let kind = step.kind;
+    let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program: &step.program, label, subgroups };
     let locate = |id| memory.value(id);
     if division.n_chunks == 1 {
         return Ok((vec![group.write(n_out, n_red, division, out, &locate)?], 0));
@@ -95,7 +103,7 @@ pub(in crate::engine::gpu) fn reduce(
     let dims = [n_out, division.n_chunks];
     let load = Term::Load { source: Source::Value(0), dtype, layout: Layout::contiguous(&dims) };
     let program = Program { terms: vec![load], results: vec![0] };
-    let rest = Group { dims: &dims, reduced: &[false, true], kind: step.kind, program: &program, label };
+    let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, subgroups };
     let whole = Division { chunk: dims[1], n_chunks: 1, ..divide(n_out, dims[1], true) };
     let second = rest.write(n_out, dims[1], whole, out, &|_| Ok((partial, 0)))?;
     Ok((vec![first, second], bytes))
@@ -107,6 +115,7 @@ struct Group<'a> {
     kind: Reduction,
     program: &'a Program,
     label: &'a str,
+    subgroups: bool,
 }
 
 impl Group<'_> {
@@ -207,6 +216,27 @@ impl Group<'_> {
         w.line("let end = select(first, min(first + p.chunk, p.n_red), live);");
     }
 
+    /// Writes `part`, what the lanes of a subgroup come to, if subgroups are to combine them.
+    fn part_of_subgroup(&self, w: &mut Writer, by: Division, dtype: DType) -> bool {
+        let name = match self.kind {
+            _ if !self.subgroups || by.lanes != THREADS => return false,
+            Reduction::Sum => "Add",
+            Reduction::Max => "Max",
+            Reduction::Min => "Min",
+            Reduction::Prod => return false,
+        };
+        w.subgroups = true;
+        w.line(format!("var part = subgroup{name}(total);"));
+        if name != "Add" && dtype == DType::F32 {
+            // What a driver makes of a NaN in a maximum is its own affair.
+            w.line("var nan = 0x7fc00000u;");
+            w.open("if (subgroupAny((bitcast<u32>(total) & 0x7fffffffu) > 0x7f800000u)) {");
+            w.line("part = bitcast<f32>(nan);");
+            w.close();
+        }
+        true
+    }
+
     /// Writes the tree over the lanes and the store; returns the declarations they need.
     fn store(&self, w: &mut Writer, by: Division, dtype: DType, out: (Range, usize), f: &str) -> Result<String> {
         let (range, shift) = out;
@@ -217,6 +247,16 @@ impl Group<'_> {
         if by.lanes == 1 {
             w.line(format!("if (live) {{ {} }}", Writer::store(&array, &to, "total", ty)));
             return Ok(String::new());
+        }
+        if self.part_of_subgroup(w, by, dtype) {
+            w.line("if (in_subgroup == 0u) { parts[subgroup] = part; }");
+            w.line("workgroupBarrier();");
+            w.open("if (live && thread == 0u) {");
+            w.line("var all = parts[0];");
+            w.line(format!("for (var i = 1u; i < n_subgroups; i++) {{ all = {f}(all, parts[i]); }}"));
+            w.line(Writer::store(&array, &to, "all", ty));
+            w.close();
+            return Ok(format!("var<workgroup> parts: array<{ty}, {MAX_SUBGROUPS}>;\n\n"));
         }
         let apart = if by.lanes_inner { 1 } else { THREADS / by.lanes };
         w.line("parts[thread] = total;");
