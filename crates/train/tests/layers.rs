@@ -1,8 +1,8 @@
 //! Layers and networks: what they compute, what they leave in a pass, what they refuse.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use acclimate_kernels::{Pool2d, TensorOps};
 use acclimate_kernels::random::Key;
+use acclimate_kernels::{Pool2d, TensorOps};
 use acclimate_tensor::{Device, Tensor, compile, grad, transform::vmap::vmap_with};
 use acclimate_train::nn::{
     Activation, AvgPool2d, Conv2d, Dropout, Embedding, Flatten, GlobalAvgPool2d, Linear, MaxPool2d, Mlp,
