@@ -16,6 +16,8 @@ use serde_json::json;
 
 /// Calls before the clock starts: tracing, planning, and the plan with donated state.
 const WARM_UP: usize = 3;
+/// Seconds of a row in the table, where it is slow.
+const LONG: f64 = 20.0;
 
 /// Milliseconds of a call: by the clock, and of processor time over all threads.
 #[derive(Clone, Copy)]
@@ -32,6 +34,16 @@ fn time(row: &mut Row, count: usize) -> Result<Vec<Cost>> {
         let wall = start.elapsed().as_secs_f64() * 1e3;
         times.push(Cost { wall, cpu: cpu.try_elapsed()?.as_secs_f64() * 1e3 });
         drop(result);
+    }
+    Ok(times)
+}
+
+/// At most `count` calls, and after so many seconds no more than three.
+fn time_for(row: &mut Row, count: usize, seconds: f64) -> Result<Vec<Cost>> {
+    let start = Instant::now();
+    let mut times = Vec::with_capacity(count);
+    while times.len() < count && (times.len() < 3 || start.elapsed().as_secs_f64() < seconds) {
+        times.extend(time(row, 1)?);
     }
     Ok(times)
 }
@@ -76,9 +88,9 @@ fn serve(device: &Device) -> Result<()> {
     Ok(())
 }
 
-/// Ten calls of a row, looked at.
-fn profile(device: &Device, row: &mut Row) -> acclimate_tensor::Result<Profile> {
-    let run = || (0..10).try_for_each(|_| row.run().map(drop)).map_err(|e| Error::internal("bench", e.to_string()));
+/// Some calls of a row, looked at.
+fn profile(device: &Device, row: &mut Row, calls: usize) -> acclimate_tensor::Result<Profile> {
+    let run = || (0..calls).try_for_each(|_| row.run().map(drop)).map_err(|e| Error::internal("bench", e.to_string()));
     Ok(device.profile(run)?.1)
 }
 
@@ -111,10 +123,11 @@ fn table(device: &Device, names: &[String], asked: Asked) -> Result<()> {
     for (name, make) in all {
         let mut row = make(device, Size::Full)?;
         time(&mut row, WARM_UP)?;
-        let times = time(&mut row, 31)?;
+        let times = time_for(&mut row, 31, LONG)?;
         let (wall, cpu) = (median(&times, |t| t.wall), median(&times, |t| t.cpu));
         // A device that cannot time its launches tells no share.
-        let share = measured.and_then(|m| Some(profile(device, &mut row).ok()?.share_of_peak(m.peaks)));
+        let share =
+            measured.and_then(|m| Some(profile(device, &mut row, times.len().min(10)).ok()?.share_of_peak(m.peaks)));
         if asked.json {
             println!("{}", json!({"row": name, "wall_ms": wall, "processor_ms": cpu, "share_of_peak": share}));
         } else {
@@ -159,7 +172,7 @@ fn main() -> Result<()> {
     {
         let mut row = rows::make(name, &device, Size::Full)?;
         time(&mut row, WARM_UP)?;
-        let profile = profile(&device, &mut row)?;
+        let profile = profile(&device, &mut row, 10)?;
         let measured = asked.peaks.then(|| peak::measure(&device)).transpose()?;
         println!("{}", measured.map_or(profile.clone(), |m| profile.against(m.peaks)));
         return Ok(());
