@@ -29,7 +29,7 @@ use acclimate::prelude::*;
 use anyhow::{Result, bail};
 use clap::Parser;
 use methods::Known;
-use subject::{ORDINARY, Shifted, Subject};
+use subject::{Shifted, Subject};
 
 /// Methods on streams of shifted images.
 #[derive(Parser)]
@@ -73,6 +73,9 @@ struct Options {
     /// The first so many images of each shift
     #[arg(long)]
     limit: Option<usize>,
+    /// Share of the source images that `calibrate` counts as ordinary: it leaves alone what is no more unusual than these
+    #[arg(long, default_value_t = 0.95)]
+    ordinary: f64,
     /// Compare with a vote over as many views as cost the same
     #[arg(long)]
     vote: bool,
@@ -200,7 +203,7 @@ impl Bench<'_> {
             // Each round is shuffled anew.
             parts = parts.repeat(o.rounds.max(1));
         }
-        let gate = self.subject.source.as_ref().map_or(0.0, |source| source.quantile(ORDINARY));
+        let gate = self.subject.source.as_ref().map_or(0.0, |source| source.quantile(o.ordinary));
         let known = Known::new(gate, self.recommended(order, &parts)?);
         let chosen = methods::chosen(&o.methods)?;
         let protocol = Protocol { order, batch: o.batch, seed: o.seed, real_time: None };

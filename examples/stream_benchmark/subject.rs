@@ -30,8 +30,6 @@ pub struct Shifted {
     pub pixels: Vec<f32>,
 }
 
-/// Share of source images that count as ordinary for the gate of `calibrate`.
-pub const ORDINARY: f64 = 0.95;
 /// Source images whose statistics are recorded.
 const SOURCE_IMAGES: usize = 1000;
 
