@@ -2,7 +2,7 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use acclimate_tensor::oracle::{self, Data};
-use acclimate_tensor::{DType, Device, Result, Tensor, compile, grad, vmap};
+use acclimate_tensor::{DType, Device, Peaks, Result, Tensor, compile, grad, vmap};
 
 fn values(n: usize, seed: u32) -> Vec<f32> {
     (0..n)
@@ -308,5 +308,22 @@ fn joint_functions_change_no_bit() -> Result<()> {
         Tensor::realize(&[&first, &last])?;
         check(&last, 1e-6);
     }
+    Ok(())
+}
+
+#[test]
+fn a_profile_against_peaks_has_a_column_of_shares() -> Result<()> {
+    let d = Device::cpu();
+    let x = tensor(&d, &[1000], 1);
+    let (_, profile) = d.profile(|| x.exp()?.sum(&[])?.item())?;
+    let launch = &profile.launches()[0];
+    assert!(launch.bytes >= 4000 && !profile.to_string().contains("peak"));
+    // As fast as memory of which this launch takes half a second: its share is that of its time.
+    let peaks = Peaks { bytes_per_s: 2.0 * launch.bytes as f64, flop_per_s: 1e30 };
+    let share = profile.share_of_peak(peaks);
+    let bytes: u64 = profile.launches().iter().map(|l| l.bytes).sum();
+    let want = bytes as f64 / peaks.bytes_per_s / profile.time().as_secs_f64();
+    assert!((share / want - 1.0).abs() < 1e-9, "{share} {want}");
+    assert!(profile.against(peaks).to_string().lines().next().unwrap().contains(" peak  launch"));
     Ok(())
 }

@@ -22,7 +22,7 @@ pub struct MultiHeadAttention {
 impl MultiHeadAttention {
     /// Every token sees every token. Fails unless `heads` divides `width`.
     pub fn new(path: impl Into<String>, width: usize, heads: usize) -> Result<Self> {
-        if heads == 0 || width == 0 || width % heads != 0 {
+        if heads == 0 || width == 0 || !width.is_multiple_of(heads) {
             let expected = format!("a divisor of the width {width}");
             return Err(TensorError::argument("multi-head attention", "heads", expected, heads).into());
         }
