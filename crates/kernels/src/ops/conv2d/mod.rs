@@ -12,6 +12,7 @@ mod cpu;
 mod direct;
 mod geometry;
 mod lines;
+mod products;
 #[cfg(feature = "testkit")]
 mod table;
 
@@ -117,8 +118,11 @@ impl Kernel for Conv2d {
         Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
+        if let Some(launches) = products::forward(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let launch = if g.outs() < 16 || g.depth() < 16 {
             Launch::threads(&CONV2D, outputs[0].numel())
         } else {
@@ -202,8 +206,11 @@ impl Kernel for Conv2dInputGrad {
         Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
+        if let Some(launches) = products::input_grad(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let launch = if g.ins() < 16 || g.outs() * g.taps() < 16 {
             Launch::threads(&CONV2D_INPUT_GRAD, outputs[0].numel())
         } else {
@@ -274,8 +281,11 @@ impl Kernel for Conv2dWeightGrad {
         Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
+        if let Some(launches) = products::weight_grad(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let blocks = self.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
         let launch = Launch::new(&CONV2D_WEIGHT_GRAD, blocks);
         Ok(launch.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
@@ -303,6 +313,10 @@ impl Kernel for Conv2dWeightGrad {
     fn rows(&self, _: &[Spec]) -> Rows {
         Rows::sum(&[(0, 0), (1, 0)])
     }
+}
+
+fn floats(inputs: &[Spec]) -> bool {
+    inputs.iter().all(|x| x.dtype == DType::F32)
 }
 
 fn input_grad(conv: Conv2d, dy: &Tensor, w: &Tensor, x: &[usize]) -> Result<Tensor> {

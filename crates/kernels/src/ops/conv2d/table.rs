@@ -25,6 +25,11 @@ fn rows() -> Vec<Row> {
         Row("depthwise", [2, 7, 5, 5], [7, 1, 3, 3], one.padded(1).grouped(7)),
         Row("depthwise, strided, two outputs each", [2, 5, 7, 7], [10, 1, 3, 3], one.padded(1).grouped(5).strided(2)),
         Row("kernel beyond the image on both sides", [2, 3, 2, 2], [5, 3, 5, 5], one.padded(3)),
+        Row("products, same size", [2, 16, 6, 6], [20, 16, 3, 3], one.padded(1)),
+        Row("products, strided", [3, 20, 7, 8], [16, 20, 3, 3], one.padded(1).strided(2)),
+        Row("products, strided further than the kernel", [2, 16, 5, 9], [16, 16, 2, 1], one.strided(3)),
+        Row("products, ragged padding", [1, 16, 7, 4], [17, 16, 2, 3], Conv2d { dilation: [1, 1], ..ragged }),
+        Row("products, dilated", [2, 3, 8, 8], [16, 3, 3, 3], one.padded(2).dilated(2)),
         Row("tiled on GPUs", [2, 17, 7, 7], [65, 17, 3, 3], one.padded(1)),
     ]
 }
