@@ -34,6 +34,19 @@ fn weight_at(group: u32, row: u32, rows: u32, q: u32, taps: u32) -> f32 {
     return weight[((group * outs + o) * rows + row) * taps + q % taps];
 }
 
+// No index that changes: it would put the block into memory.
+fn store_column(column: u32, row: u32, first: u32, v: vec4<f32>) {
+    let area = p.h * p.w;
+    let rows = p.c_in / p.groups;
+    if (column >= p.n * area) { return; }
+    let image = column / area;
+    let at = (image * p.c_in + first + row) * area + column - image * area;
+    if (row < rows) { dx[at] = v.x; }
+    if (row + 1u < rows) { dx[at + area] = v.y; }
+    if (row + 2u < rows) { dx[at + 2u * area] = v.z; }
+    if (row + 3u < rows) { dx[at + 3u * area] = v.w; }
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
@@ -73,12 +86,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         acc = tile_product(acc, high, low);
         workgroupBarrier();
     }
-    for (var j = 0u; j < 4u; j++) {
-        let s = column + j;
-        let image = s / area;
-        for (var i = 0u; i < 4u; i++) {
-            let r = row + i;
-            if (r < rows && s < columns) { dx[(image * p.c_in + group * rows + r) * area + s % area] = acc[i][j]; }
-        }
-    }
+    store_column(column, row, group * rows, vec4<f32>(acc[0].x, acc[1].x, acc[2].x, acc[3].x));
+    store_column(column + 1u, row, group * rows, vec4<f32>(acc[0].y, acc[1].y, acc[2].y, acc[3].y));
+    store_column(column + 2u, row, group * rows, vec4<f32>(acc[0].z, acc[1].z, acc[2].z, acc[3].z));
+    store_column(column + 3u, row, group * rows, vec4<f32>(acc[0].w, acc[1].w, acc[2].w, acc[3].w));
 }

@@ -31,6 +31,19 @@ fn weight_at(first: u32, row: u32, rows: u32, q: u32, depth: u32) -> f32 {
     return weight[(first + row) * depth + q];
 }
 
+// No index that changes: it would put the block into memory.
+fn store_column(column: u32, row: u32, first: u32, v: vec4<f32>) {
+    let area = p.oh * p.ow;
+    let rows = p.c_out / p.groups;
+    if (column >= p.n * area) { return; }
+    let image = column / area;
+    let at = (image * p.c_out + first + row) * area + column - image * area;
+    if (row < rows) { y[at] = v.x; }
+    if (row + 1u < rows) { y[at + area] = v.y; }
+    if (row + 2u < rows) { y[at + 2u * area] = v.z; }
+    if (row + 3u < rows) { y[at + 3u * area] = v.w; }
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
@@ -70,12 +83,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         acc = tile_product(acc, high, low);
         workgroupBarrier();
     }
-    for (var j = 0u; j < 4u; j++) {
-        let s = column + j;
-        let image = s / area;
-        for (var i = 0u; i < 4u; i++) {
-            let r = row + i;
-            if (r < rows && s < columns) { y[(image * p.c_out + first + r) * area + s % area] = acc[i][j]; }
-        }
-    }
+    store_column(column, row, first, vec4<f32>(acc[0].x, acc[1].x, acc[2].x, acc[3].x));
+    store_column(column + 1u, row, first, vec4<f32>(acc[0].y, acc[1].y, acc[2].y, acc[3].y));
+    store_column(column + 2u, row, first, vec4<f32>(acc[0].z, acc[1].z, acc[2].z, acc[3].z));
+    store_column(column + 3u, row, first, vec4<f32>(acc[0].w, acc[1].w, acc[2].w, acc[3].w));
 }

@@ -28,6 +28,16 @@ fn b_at(base: u32, q: u32, column: u32) -> f32 {
     return b[base + select(q * p.n + column, column * p.k + q, p.trans_b != 0u)];
 }
 
+// No index that changes: it would put the block into memory.
+fn store_row(matrix: u32, row: u32, column: u32, x: vec4<f32>) {
+    if (row >= p.m) { return; }
+    let at = (matrix * p.m + row) * p.n + column;
+    if (column < p.n) { c[at] = x.x; }
+    if (column + 1u < p.n) { c[at + 1u] = x.y; }
+    if (column + 2u < p.n) { c[at + 2u] = x.z; }
+    if (column + 3u < p.n) { c[at + 3u] = x.w; }
+}
+
 @compute @workgroup_size(256)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
@@ -63,11 +73,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         acc = tile_product(acc, high, low);
         workgroupBarrier();
     }
-    for (var i = 0u; i < 4u; i++) {
-        for (var j = 0u; j < 4u; j++) {
-            let r = row0 + 4u * high + i;
-            let s = column0 + 4u * low + j;
-            if (r < p.m && s < p.n) { c[(matrix * p.m + r) * p.n + s] = acc[i][j]; }
-        }
-    }
+    let r = row0 + 4u * high;
+    let s = column0 + 4u * low;
+    store_row(matrix, r, s, acc[0]);
+    store_row(matrix, r + 1u, s, acc[1]);
+    store_row(matrix, r + 2u, s, acc[2]);
+    store_row(matrix, r + 3u, s, acc[3]);
 }

@@ -2,7 +2,8 @@
 //! share of that each row comes to; with `--json` a row is a line of JSON. `speed profile ROW` prints the launches of a row.
 //! `speed serve` is what the comparison with the peers drives: a line `NAME COUNT` on the standard input is answered with
 //! the milliseconds of so many calls, by the clock and of processor time (`WALL:CPU`); `dump NAME STEPS FILE` writes the
-//! result of the last of the first steps.
+//! result of the last of the first steps, `oracle NAME STEPS FILE` the same by the oracle in f64; `device` names the
+//! device.
 
 use std::collections::HashMap;
 use std::io::{BufRead, Write};
@@ -70,6 +71,13 @@ fn serve(device: &Device) -> Result<()> {
                 std::fs::write(file, &bytes).with_context(|| file.to_owned())?;
                 writeln!(out, "done")?;
             }
+            ["oracle", name, steps, file] => {
+                let result = rows::make(name, device, Size::Full)?.oracle(steps.parse()?)?;
+                let bytes: Vec<u8> = result.iter().flat_map(|x| x.to_le_bytes()).collect();
+                std::fs::write(file, &bytes).with_context(|| file.to_owned())?;
+                writeln!(out, "done")?;
+            }
+            ["device"] => writeln!(out, "{device}")?,
             [name, count] => {
                 if !ready.contains_key(name) {
                     let mut row = rows::make(name, device, Size::Full)?;
@@ -81,7 +89,7 @@ fn serve(device: &Device) -> Result<()> {
                     time(row, count.parse()?)?.iter().map(|t| format!("{:.5}:{:.5}", t.wall, t.cpu)).collect();
                 writeln!(out, "{}", times.join(" "))?;
             }
-            _ => anyhow::bail!("`NAME COUNT` or `dump NAME STEPS FILE`, not `{line}`"),
+            _ => anyhow::bail!("`NAME COUNT`, `dump` or `oracle NAME STEPS FILE`, or `device`, not `{line}`"),
         }
         out.flush()?;
     }

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod composite;
+mod direct;
 pub mod ext;
 pub mod ops;
 pub mod random;

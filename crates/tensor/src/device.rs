@@ -54,6 +54,8 @@ pub struct Caps {
     pub subgroups: bool,
     /// f16 arithmetic in shaders.
     pub f16: bool,
+    /// Shaders run on the host's processor: workgroup memory is no nearer than storage, and barriers are dear.
+    pub software: bool,
 }
 
 impl Caps {
@@ -68,6 +70,7 @@ impl Caps {
             offset_alignment: 256,
             subgroups: false,
             f16: false,
+            software: false,
         }
     }
 

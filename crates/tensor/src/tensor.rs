@@ -276,7 +276,9 @@ impl Tensor {
     /// (bool reads as u32).
     pub fn to_vec<T: Element>(&self) -> Result<Vec<T>> {
         self.require_readable(T::DTYPE)?;
-        Ok(decode(&eval::read(self)?.wait()?.swap_remove(0), self.numel()))
+        let mut elements = Vec::new();
+        eval::read(self)?.show(&mut |bytes| elements = decode(bytes, self.numel()))?;
+        Ok(elements)
     }
 
     /// Shows the elements to `f`, row-major: without a copy where the device's memory is the host's. `f` must not wait for
@@ -293,7 +295,15 @@ impl Tensor {
             })?;
             return shown.ok_or_else(|| Error::internal("with_data", "nothing was shown"));
         }
-        Ok(f(&decode(&eval::read(self)?.wait()?.swap_remove(0), n)))
+        let (mut f, mut shown) = (Some(f), None);
+        eval::read(self)?.show(&mut |bytes| {
+            shown = f.take().map(|f| match bytemuck::try_cast_slice(bytes) {
+                Ok(elements) => f(elements),
+                // Mapped memory need not be aligned for every type.
+                Err(_) => f(&decode(bytes, n)),
+            });
+        })?;
+        shown.ok_or_else(|| Error::internal("with_data", "nothing was shown"))
     }
 
     /// As [`Tensor::to_vec`], without blocking: the work is submitted at once, the future completes when it is done.

@@ -15,6 +15,8 @@ use acclimate_tensor::op::{
 use acclimate_tensor::{Caps, DType, Error, Real, Result, Shape, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
+use crate::direct::Product;
+
 /// The product of matrices; the flags say which operand is stored transposed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct MatMul {
@@ -59,6 +61,11 @@ impl MatMul {
             .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
             .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
             .into())
+    }
+
+    fn product(self, s: Sizes) -> Product {
+        let Sizes { batch, m, n, k, a_stride, b_stride } = s;
+        Product { batch, m, n, k, a_stride, b_stride, trans_a: self.trans_a, trans_b: self.trans_b }
     }
 
     fn of(trans_a: bool, trans_b: bool, a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -130,8 +137,12 @@ impl Kernel for MatMul {
         }
     }
 
-    fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Launches> {
         let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
+        let (product, floats) = (self.product(s), inputs.iter().all(|x| x.dtype == DType::F32));
+        if s.m > FEW && floats && product.pays(caps) {
+            return Ok(product.launch([Bind::In(0), Bind::In(1), Bind::Out(0)]).into());
+        }
         self.with(s, if s.m <= FEW { self.few_rows(s) } else { tiles(s) }, inputs[0].dtype)
     }
 
@@ -282,10 +293,12 @@ pub fn cases() -> Vec<crate::testkit::Case> {
     use crate::testkit::{Case, Input, Order, Tolerance};
     let mut cases = Vec::new();
     // Below and above the tile of 64 and the small kernel's 8 rows; every way an operand can be stored.
+    // The last four have what the direct kernel reads four of: k, m or n, all; blocks of 16 by 8 that are cut.
     let sizes = [(1, 1, 1), (1, 2, 3), (3, 7, 2), (7, 33, 31), (8, 65, 5), (9, 3, 1), (33, 7, 257), (65, 66, 17)];
-    for (i, &(m, n, k)) in sizes.iter().enumerate() {
+    let fours = [(9, 5, 4), (12, 9, 8), (17, 12, 4), (20, 20, 68)];
+    for (i, &(m, n, k)) in sizes.iter().chain(&fours).enumerate() {
         for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
-            if i >= 4 && (trans_a, trans_b) == (true, true) {
+            if (4..8).contains(&i) && (trans_a, trans_b) == (true, true) {
                 continue;
             }
             for (ba, bb) in [(1, 1), (3, 3), (1, 2), (2, 1)] {

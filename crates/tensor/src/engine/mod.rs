@@ -41,6 +41,11 @@ pub(crate) struct Run<'a> {
 pub(crate) trait Readback: Send {
     /// Blocks until they are there.
     fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>>;
+    /// Blocks until the first result is there, and shows it, where it is if that is the host's memory.
+    fn show(self: Box<Self>, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        f(&self.wait()?.swap_remove(0));
+        Ok(())
+    }
     /// Asks without blocking; `None`: not yet.
     fn poll(&mut self) -> Option<Result<Vec<Vec<u8>>>>;
 }

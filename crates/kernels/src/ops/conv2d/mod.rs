@@ -15,6 +15,7 @@ mod cpu;
 mod direct;
 mod geometry;
 mod lines;
+mod products;
 #[cfg(feature = "testkit")]
 mod table;
 
@@ -24,7 +25,7 @@ use acclimate_shaders::shaders::{
 use acclimate_tensor::op::{
     BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
 };
-use acclimate_tensor::{Caps, Error, Real, Result, Spec, Tensor, record_one};
+use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
 
 use crate::window::windows;
 use geometry::Geometry;
@@ -122,8 +123,11 @@ impl Kernel for Conv2d {
         Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
+        if let Some(launches) = products::forward(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let launch = if g.outs() < 16 || g.depth() < 16 {
             Launch::threads(&CONV2D, outputs[0].numel())
         } else {
@@ -211,8 +215,11 @@ impl Kernel for Conv2dInputGrad {
         Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
+        if let Some(launches) = products::input_grad(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let launch = if g.ins() < 16 || g.outs() * g.taps() < 16 {
             Launch::threads(&CONV2D_INPUT_GRAD, outputs[0].numel())
         } else {
@@ -287,8 +294,11 @@ impl Kernel for Conv2dWeightGrad {
         Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape).flop()
     }
 
-    fn launch(&self, inputs: &[Spec], outputs: &[Spec], _: &Caps) -> Result<Launches> {
+    fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
+        if let Some(launches) = products::weight_grad(&g, caps).filter(|_| floats(inputs)) {
+            return Ok(launches);
+        }
         let blocks = self.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
         let launch = Launch::new(&CONV2D_WEIGHT_GRAD, blocks);
         Ok(launch
@@ -330,6 +340,10 @@ fn upstream(cx: &GradCx<'_>) -> Result<Tensor> {
 /// The gradients of both inputs, of halves as halves.
 fn gradients(cx: &GradCx<'_>, a: Tensor, b: Tensor) -> Result<Vec<Option<Tensor>>> {
     Ok(vec![Some(a.cast(cx.input(0).dtype())?), Some(b.cast(cx.input(1).dtype())?)])
+}
+
+fn floats(inputs: &[Spec]) -> bool {
+    inputs.iter().all(|x| x.dtype == DType::F32)
 }
 
 fn input_grad(conv: Conv2d, dy: &Tensor, w: &Tensor, x: &[usize]) -> Result<Tensor> {

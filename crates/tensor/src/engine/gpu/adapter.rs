@@ -80,8 +80,9 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     });
     let (device, queue) = pollster::block_on(request)
         .map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
-    let caps = caps(&info, features, &limits);
+    // Restricted, a software adapter takes the ways of any other GPU.
     let software = is_software(&info);
+    let caps = Caps { software: software && !options.restricted, ..caps(&info, features, &limits) };
     let info = DeviceInfo {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -138,5 +139,6 @@ fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limit
         offset_alignment: limits.min_storage_buffer_offset_alignment as usize,
         subgroups: features.contains(wgpu::Features::SUBGROUP),
         f16: features.contains(wgpu::Features::SHADER_F16),
+        software: false,
     }
 }

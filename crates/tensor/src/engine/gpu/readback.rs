@@ -57,32 +57,11 @@ impl Pending {
         }
     }
 
-    fn contents(&self, mapped: Mapped) -> Result<Vec<Vec<u8>>> {
-        self.health.check()?;
-        let fail = |reason: String| Error::Driver { what: "a read-back".into(), reason };
-        mapped.map_err(|e| fail(e.to_string()))?;
-        let end = self.parts.iter().map(|&n| padded(n)).sum::<usize>() as u64;
-        let view = self.staging.raw()?.get_mapped_range(0..end).map_err(|e| fail(e.to_string()))?;
-        let mut at = 0;
-        let mut read = |&n: &usize| {
-            let part = view.get(at..at + n).map(<[u8]>::to_vec);
-            at += padded(n);
-            part.ok_or_else(|| fail("the mapped range is too short".into()))
-        };
-        self.parts.iter().map(&mut read).collect()
-    }
-}
-
-/// Bytes that a part takes in a staging buffer: copies are of whole words.
-pub(super) fn padded(bytes: usize) -> usize {
-    bytes.next_multiple_of(4)
-}
-
-impl Readback for Pending {
-    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+    /// Waits for the mapping.
+    fn mapped(&self) -> Result<Mapped> {
         loop {
             if let Some(mapped) = self.ended() {
-                return self.contents(mapped);
+                return Ok(mapped);
             }
             self.health.check()?;
             let submission_index = Some(self.submission.clone());
@@ -95,6 +74,43 @@ impl Readback for Pending {
             // Another thread may have taken the event and be about to deliver it.
             std::thread::yield_now();
         }
+    }
+
+    /// Shows each part where it was mapped.
+    fn show_parts(&self, mapped: Mapped, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        self.health.check()?;
+        let fail = |reason: String| Error::Driver { what: "a read-back".into(), reason };
+        mapped.map_err(|e| fail(e.to_string()))?;
+        let end = self.parts.iter().map(|&n| padded(n)).sum::<usize>() as u64;
+        let view = self.staging.raw()?.get_mapped_range(0..end).map_err(|e| fail(e.to_string()))?;
+        let mut at = 0;
+        for &n in &self.parts {
+            f(view.get(at..at + n).ok_or_else(|| fail("the mapped range is too short".into()))?);
+            at += padded(n);
+        }
+        Ok(())
+    }
+
+    fn contents(&self, mapped: Mapped) -> Result<Vec<Vec<u8>>> {
+        let mut parts = Vec::with_capacity(self.parts.len());
+        self.show_parts(mapped, &mut |part| parts.push(part.to_vec()))?;
+        Ok(parts)
+    }
+}
+
+/// Bytes that a part takes in a staging buffer: copies are of whole words.
+pub(super) fn padded(bytes: usize) -> usize {
+    bytes.next_multiple_of(4)
+}
+
+impl Readback for Pending {
+    fn wait(self: Box<Self>) -> Result<Vec<Vec<u8>>> {
+        self.contents(self.mapped()?)
+    }
+
+    fn show(self: Box<Self>, f: &mut dyn FnMut(&[u8])) -> Result<()> {
+        let mut first = Some(f);
+        self.show_parts(self.mapped()?, &mut |part| first.take().into_iter().for_each(|f| f(part)))
     }
 
     fn poll(&mut self) -> Option<Result<Vec<Vec<u8>>>> {

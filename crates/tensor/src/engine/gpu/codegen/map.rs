@@ -1,4 +1,4 @@
-//! A fused element-wise group: one thread an element.
+//! A fused element-wise group: one thread an element, or four where words lie side by side.
 
 use crate::dtype::DType;
 use crate::error::{Error, Result};
@@ -6,7 +6,7 @@ use crate::plan::layout::{Layout, collapse};
 use crate::plan::{MapStep, Term};
 
 use super::index::Space;
-use super::{THREADS, Writer, functions, loads, result};
+use super::{THREADS, Writer, functions, loads, quads, result};
 use crate::engine::gpu::launch::{Dispatch, Memory, Word};
 
 /// The dispatch of a group; `None` if it has no elements.
@@ -19,6 +19,10 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
     let mut loads = loads(program);
     let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
     let (dims, _) = collapse(&step.dims, &vec![false; step.dims.len()], &mut layouts);
+
+    if let Some(dispatch) = quads::map(step, memory, label, &mut loads.clone(), &dims)? {
+        return Ok(Some(dispatch));
+    }
 
     // Halves are written two at a time: a thread has a word.
     let halves = step.outs.iter().any(|&out| memory.plan.values[out].spec.dtype == DType::F16);

@@ -7,6 +7,7 @@ mod copy;
 mod functions;
 mod index;
 mod map;
+mod quads;
 mod reduce;
 
 use std::collections::BTreeMap;
@@ -202,8 +203,11 @@ impl Writer {
     }
 }
 
+/// Loads by the number of their term.
+type Loads = Vec<(usize, Source, DType, Layout)>;
+
 /// The loads of a program, with their layouts.
-fn loads(program: &Program) -> Vec<(usize, Source, DType, Layout)> {
+fn loads(program: &Program) -> Loads {
     let terms = program.terms.iter().enumerate();
     terms
         .filter_map(|(i, t)| match t {
