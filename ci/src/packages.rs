@@ -22,7 +22,14 @@ pub const LINE: &[(&str, &[&str])] = &[
     ("acclimate", &["acclimate-infer", "acclimate-train", "acclimate-kernels", "acclimate-tensor"]),
     (
         "acclimate-benches",
-        &["acclimate", "acclimate-infer", "acclimate-train", "acclimate-kernels", "acclimate-tensor"],
+        &[
+            "acclimate",
+            "acclimate-infer",
+            "acclimate-train",
+            "acclimate-kernels",
+            "acclimate-tensor",
+            "acclimate-shaders",
+        ],
     ),
     ("acclimate-ci", &[]),
 ];

@@ -30,7 +30,7 @@ pub const CODE: &[CodeRule] = &[
     CodeRule {
         tokens: &["wgpu"],
         places: EVERYWHERE,
-        except: &["crates/tensor/src/engine/gpu/", "ci/"],
+        except: &["crates/tensor/src/engine/gpu/", "ci/", "benches/peers/"],
         tests_too: true,
         remedy: "only crates/tensor/src/engine/gpu/ may name it: go through `Device`, or add what is missing there",
     },
