@@ -139,7 +139,10 @@ fn halved(bindings: &str, body: &str) -> String {
         format!("@compute @workgroup_size(64) fn main(@builtin(local_invocation_index) i: u32) {{\n{body}\n}}\n");
     let text = format!("{head}{BINDINGS}{bindings}{main}");
     let read = |_: &str| Ok(text.clone());
-    let shader = assemble::assemble(&read, "a/b.wgsl", None).unwrap_or_else(|fault| panic!("{fault}"));
+    let shader = match assemble::assemble(&read, "a/b.wgsl", None) {
+        Ok(shader) => shader,
+        Err(fault) => return fault.to_string(),
+    };
     match halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s, Capabilities::empty()).map(|_| s.source)))
     {
         None => "not asked for".into(),

@@ -18,6 +18,7 @@ pub struct DeviceOptions {
 /// Timing takes up to two seconds for each op and shapes. The choice is remembered by op, shapes, adapter and driver, in a
 /// file too. Another choice means sums in another order, and so other last bits.
 #[derive(Clone, Debug, Default)]
+#[cfg_attr(not(feature = "gpu"), expect(dead_code, reason = "read by the wgpu engine"))]
 pub struct Autotune {
     pub(crate) file: Option<PathBuf>,
 }
