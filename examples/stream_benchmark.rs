@@ -204,8 +204,9 @@ impl Bench<'_> {
             parts = parts.repeat(o.rounds.max(1));
         }
         let gate = self.subject.source.as_ref().map_or(0.0, |source| source.quantile(o.ordinary));
-        let known = Known::new(gate, self.recommended(order, &parts)?);
         let chosen = methods::chosen(&o.methods)?;
+        let asked = chosen.iter().any(|wanted| wanted.name == methods::RECOMMENDED);
+        let known = Known::new(gate, asked.then(|| self.recommended(order, &parts)).transpose()?);
         let protocol = Protocol { order, batch: o.batch, seed: o.seed, real_time: None };
         let frozen = self.play(frozen(), &parts, protocol, order.name())?;
         let mut runs = Vec::new();

@@ -39,17 +39,29 @@ pub const LARGE: &[(&str, Make)] = &[
     ("attention_composite", |d, size| attention("attention_composite", d, size, composite)),
 ];
 
-/// Makes a row by name.
-pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
-    match ROWS.iter().chain(MIXED).chain(LARGE).find(|row| row.0 == name) {
-        Some((_, make)) => make(device, size),
-        None => anyhow::bail!("no row is called `{name}`; there are {}", names().join(", ")),
+/// A row by name.
+fn find(name: &str) -> Result<(&'static str, Make)> {
+    let every = || ROWS.iter().chain(MIXED).chain(LARGE);
+    match every().find(|row| row.0 == name) {
+        Some(row) => Ok(*row),
+        None => {
+            let names: Vec<&str> = every().map(|row| row.0).collect();
+            anyhow::bail!("no row is called `{name}`; there are {}", names.join(", "))
+        }
     }
 }
 
-/// The names.
-pub fn names() -> Vec<&'static str> {
-    ROWS.iter().chain(MIXED).map(|row| row.0).collect()
+/// Makes a row by name.
+pub fn make(name: &str, device: &Device, size: Size) -> Result<Row> {
+    find(name)?.1(device, size)
+}
+
+/// The rows with these names; without any, `otherwise`.
+pub fn named<'a>(
+    names: &[String],
+    otherwise: impl Iterator<Item = &'a (&'static str, Make)>,
+) -> Result<Vec<(&'static str, Make)>> {
+    if names.is_empty() { Ok(otherwise.copied().collect()) } else { names.iter().map(|name| find(name)).collect() }
 }
 
 fn tensor(d: &Device, dims: &[usize], salt: u32) -> Result<Tensor> {

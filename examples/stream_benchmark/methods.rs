@@ -12,14 +12,14 @@ use anyhow::{Context, Result, bail};
 pub struct Known {
     /// Score at or below which a source image counts as ordinary.
     pub gate: f32,
-    /// What [`Adaptation::recommend`] takes for the stream.
-    recommended: Adaptation,
+    /// What [`Adaptation::recommend`] takes for the stream, where somebody asks.
+    recommended: Option<Adaptation>,
     /// Rate of steps, if another than the method's own is asked for.
     rate: Option<f64>,
 }
 
 impl Known {
-    pub fn new(gate: f32, recommended: Adaptation) -> Self {
+    pub fn new(gate: f32, recommended: Option<Adaptation>) -> Self {
         Known { gate, recommended, rate: None }
     }
 
@@ -37,13 +37,17 @@ pub struct Chosen {
     rate: Option<f64>,
 }
 
+/// The name of what is recommended for the stream.
+pub const RECOMMENDED: &str = "recommended";
+
 type Make = fn(&Known) -> Adaptation;
 
 /// Name and method. A new method is a new line. (`frozen` and the votes at the same cost run beside all of them.)
 pub const METHODS: &[(&str, Make)] = &[
-    ("recommended", |known| {
-        let name = format!("recommended: {}", known.recommended.name());
-        known.recommended.clone().named(name)
+    (RECOMMENDED, |known| {
+        let method = known.recommended.clone().unwrap_or_else(frozen);
+        let name = format!("{RECOMMENDED}: {}", method.name());
+        method.named(name)
     }),
     ("stretch", |_| stretch()),
     ("statistics", |_| statistics()),

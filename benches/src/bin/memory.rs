@@ -8,10 +8,8 @@ use anyhow::{Result, ensure};
 fn main() -> Result<()> {
     println!("{:16} {:>10} {:>10} {:>7}   (largest plan of the row; MiB)", "row", "peak", "bound", "ratio");
     let mut worst = 0.0f64;
-    let named: Vec<String> = std::env::args().skip(1).collect();
-    let wanted = |name: &str| named.iter().any(|n| n == name);
-    let rows = rows::ROWS.iter().chain(rows::MIXED).filter(|r| named.is_empty() || wanted(r.0));
-    for (name, make) in rows.chain(rows::LARGE.iter().filter(|r| wanted(r.0))) {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    for (name, make) in rows::named(&names, rows::ROWS.iter().chain(rows::MIXED))? {
         // A device of its own: its plans are the row's.
         let device = Device::cpu();
         let mut row = make(&device, Size::Full)?;

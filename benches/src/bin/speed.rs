@@ -122,13 +122,7 @@ fn table(device: &Device, names: &[String], asked: Asked) -> Result<()> {
         let peak = if asked.peaks { "  of peak" } else { "" };
         println!("{:16} {:>10} {:>10}{peak}   (median, ms)", "row", "wall", "processor");
     }
-    let named = |list: &'static [(&'static str, rows::Make)]| list.iter().filter(|r| names.iter().any(|a| a == r.0));
-    let all: Vec<_> = if names.is_empty() {
-        rows::ROWS.iter().collect()
-    } else {
-        named(rows::ROWS).chain(named(rows::LARGE)).collect()
-    };
-    for (name, make) in all {
+    for (name, make) in rows::named(names, rows::ROWS.iter())? {
         let mut row = make(device, Size::Full)?;
         time(&mut row, WARM_UP)?;
         let times = time_for(&mut row, 31, LONG)?;
@@ -182,7 +176,10 @@ fn main() -> Result<()> {
         time(&mut row, WARM_UP)?;
         let profile = profile(&device, &mut row, 10)?;
         let measured = asked.peaks.then(|| peak::measure(&device)).transpose()?;
-        println!("{}", measured.map_or(profile.clone(), |m| profile.against(m.peaks)));
+        match measured {
+            Some(m) => println!("{}", profile.against(m.peaks)),
+            None => println!("{profile}"),
+        }
         return Ok(());
     }
     table(&device, &args, asked)

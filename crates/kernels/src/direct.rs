@@ -3,8 +3,8 @@
 //! the shape alone.
 
 use acclimate_shaders::shaders::MATMUL_DIRECT;
-use acclimate_tensor::Caps;
 use acclimate_tensor::op::{Bind, Launch};
+use acclimate_tensor::{Caps, DType, Spec};
 
 /// A batch of products c = op(a) · op(b); strides are elements from one matrix to the next, 0 where it is shared.
 #[derive(Clone, Copy, Debug)]
@@ -31,15 +31,20 @@ impl Product {
         fours(self.k) && fours(self.n) && (!self.trans_a || fours(self.m))
     }
 
-    /// Whether it is the way to go on a device.
-    pub fn pays(&self, caps: &Caps) -> bool {
-        caps.software && self.fits()
+    /// Whether it is the way to go on a device, for an op with these inputs.
+    pub fn pays(&self, caps: &Caps, inputs: &[Spec]) -> bool {
+        caps.software && inputs.iter().all(|x| x.dtype == DType::F32) && self.fits()
     }
 
     /// The launch; `binds` are a, b and c.
     pub fn launch(&self, binds: [Bind; 3]) -> Launch {
         let blocks = self.batch * self.m.div_ceil(BLOCK[0]) * self.n.div_ceil(BLOCK[1]);
-        Launch::new(&MATMUL_DIRECT, blocks.div_ceil(THREADS))
+        self.given_to(Launch::new(&MATMUL_DIRECT, blocks.div_ceil(THREADS)), binds)
+    }
+
+    /// A launch of any shader of products, with the parameters and bindings that all of them have.
+    pub fn given_to(&self, launch: Launch, binds: [Bind; 3]) -> Launch {
+        launch
             .u32s(&[self.m, self.n, self.k, self.batch, self.a_stride, self.b_stride])
             .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
             .bind(&binds)

@@ -53,14 +53,9 @@ impl MatMul {
         Launch::new(&MATMUL_SMALL, s.batch * s.n.div_ceil(if self.trans_b { 4 } else { 64 }))
     }
 
-    /// A launch with the parameters and bindings that all have.
+    /// A launch for operands of this dtype.
     fn with(self, s: Sizes, launch: Launch, dtype: DType) -> Result<Launches> {
-        Ok(launch
-            .of(Self::NAME, dtype)?
-            .u32s(&[s.m, s.n, s.k, s.batch, s.a_stride, s.b_stride])
-            .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
-            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
-            .into())
+        Ok(self.product(s).given_to(launch.of(Self::NAME, dtype)?, BINDS).into())
     }
 
     fn product(self, s: Sizes) -> Product {
@@ -139,9 +134,9 @@ impl Kernel for MatMul {
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Launches> {
         let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
-        let (product, floats) = (self.product(s), inputs.iter().all(|x| x.dtype == DType::F32));
-        if s.m > FEW && floats && product.pays(caps) {
-            return Ok(product.launch([Bind::In(0), Bind::In(1), Bind::Out(0)]).into());
+        let product = self.product(s);
+        if s.m > FEW && product.pays(caps, inputs) {
+            return Ok(product.launch(BINDS).into());
         }
         self.with(s, if s.m <= FEW { self.few_rows(s) } else { tiles(s) }, inputs[0].dtype)
     }
@@ -226,6 +221,8 @@ fn tiles(s: Sizes) -> Launch {
     Launch::new(&MATMUL, s.batch * s.m.div_ceil(64) * s.n.div_ceil(64))
 }
 
+/// Both operands and the result.
+const BINDS: [Bind; 3] = [Bind::In(0), Bind::In(1), Bind::Out(0)];
 /// Rows that the shader for few of them takes.
 const FEW: usize = 8;
 /// Multiplications from which one product is worth all threads.

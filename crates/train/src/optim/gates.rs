@@ -60,17 +60,18 @@ impl Gate for SkipIfNotFinite {
     }
 
     fn admit(&self, grads: Tensor, state: State, _: &StepCx) -> Result<(Tensor, Tensor, State)> {
-        let bad = any_not_finite(&grads)?;
-        let skipped = state.require("skipped")?.add(&bad)?;
-        // The second half always holds. It makes the counter something that the parameters need: a loop that reads only
-        // its loss would otherwise carry a chain of counts that nobody has asked for yet.
-        let finite = bad.lt(&bad.full_like(0.5)?)?.and(&skipped.ge(&bad.zeros_like()?)?)?;
+        let (finite, skipped) = judged(&grads, &state)?;
         Ok((grads, finite, State::new().with("skipped", skipped)))
     }
 }
 
-/// 1 if an element is not finite, else 0: f32 \[1\].
-pub(super) fn any_not_finite(x: &Tensor) -> Result<Tensor> {
+/// Whether all elements are finite (bool \[1\]), and the state's `skipped` (f32 \[1\]) with one more where they are not.
+pub(super) fn judged(grads: &Tensor, state: &State) -> Result<(Tensor, Tensor)> {
     // 1 where an element is not finite: the maximum says whether any is.
-    Ok(x.is_finite()?.select(&x.zeros_like()?, &x.ones_like()?)?.max_keep(&[0])?)
+    let bad = grads.is_finite()?.select(&grads.zeros_like()?, &grads.ones_like()?)?.max_keep(&[0])?;
+    let skipped = state.require("skipped")?.add(&bad)?;
+    // The second half always holds. It makes the counter something that the parameters need: a loop that reads only its loss
+    // would otherwise carry a chain of counts that nobody has asked for yet.
+    let finite = bad.lt(&bad.full_like(0.5)?)?.and(&skipped.ge(&bad.zeros_like()?)?)?;
+    Ok((finite, skipped))
 }

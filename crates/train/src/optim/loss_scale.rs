@@ -4,7 +4,7 @@
 use acclimate_tensor::Tensor;
 
 use super::check;
-use super::gates::any_not_finite;
+use super::gates::judged;
 use super::link::{Flat, Gate, StepCx};
 use super::state::State;
 use crate::error::Result;
@@ -74,10 +74,7 @@ impl Gate for LossScale {
             return check::refused("loss_scale", expected, "one that was not", "use `Fit`, or `StepCx::scaled`");
         }
         let (scale, tracker) = (state.require("scale")?, state.require("growth_tracker")?);
-        let bad = any_not_finite(&grads)?;
-        let skipped = state.require("skipped")?.add(&bad)?;
-        // The second half always holds: see `SkipIfNotFinite`.
-        let finite = bad.lt(&bad.full_like(0.5)?)?.and(&skipped.ge(&bad.zeros_like()?)?)?;
+        let (finite, skipped) = judged(&grads, &state)?;
         let steps = tracker.add_scalar(1.0)?;
         let full = steps.ge(&steps.full_like(self.growth_interval as f32)?)?;
         let grown = scale.mul_scalar(single(self.growth_factor))?;

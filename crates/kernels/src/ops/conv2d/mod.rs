@@ -125,7 +125,7 @@ impl Kernel for Conv2d {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
-        if let Some(launches) = products::forward(&g, caps).filter(|_| floats(inputs)) {
+        if let Some(launches) = products::forward(&g, caps, inputs) {
             return Ok(launches);
         }
         let launch = if g.outs() < 16 || g.depth() < 16 {
@@ -134,11 +134,7 @@ impl Kernel for Conv2d {
             let tiles = g.outs().div_ceil(64) * (g.n * g.oh * g.ow).div_ceil(64);
             Launch::new(&CONV2D_TILED, self.groups * tiles)
         };
-        Ok(launch
-            .of(Self::NAME, inputs[0].dtype)?
-            .u32s(&g.params())
-            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
-            .into())
+        with(Self::NAME, launch, &g, inputs[0].dtype)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -217,7 +213,7 @@ impl Kernel for Conv2dInputGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
-        if let Some(launches) = products::input_grad(&g, caps).filter(|_| floats(inputs)) {
+        if let Some(launches) = products::input_grad(&g, caps, inputs) {
             return Ok(launches);
         }
         let launch = if g.ins() < 16 || g.outs() * g.taps() < 16 {
@@ -226,11 +222,7 @@ impl Kernel for Conv2dInputGrad {
             let tiles = g.ins().div_ceil(64) * (g.n * g.h * g.w).div_ceil(64);
             Launch::new(&CONV2D_INPUT_GRAD_TILED, self.conv.groups * tiles)
         };
-        Ok(launch
-            .of(Self::NAME, inputs[0].dtype)?
-            .u32s(&g.params())
-            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
-            .into())
+        with(Self::NAME, launch, &g, inputs[0].dtype)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -296,16 +288,12 @@ impl Kernel for Conv2dWeightGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
-        if let Some(launches) = products::weight_grad(&g, caps).filter(|_| floats(inputs)) {
+        if let Some(launches) = products::weight_grad(&g, caps, inputs) {
             return Ok(launches);
         }
         let blocks = self.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
         let launch = Launch::new(&CONV2D_WEIGHT_GRAD, blocks);
-        Ok(launch
-            .of(Self::NAME, inputs[0].dtype)?
-            .u32s(&g.params())
-            .bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)])
-            .into())
+        with(Self::NAME, launch, &g, inputs[0].dtype)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -342,8 +330,9 @@ fn gradients(cx: &GradCx<'_>, a: Tensor, b: Tensor) -> Result<Vec<Option<Tensor>
     Ok(vec![Some(a.cast(cx.input(0).dtype())?), Some(b.cast(cx.input(1).dtype())?)])
 }
 
-fn floats(inputs: &[Spec]) -> bool {
-    inputs.iter().all(|x| x.dtype == DType::F32)
+/// A launch with the parameters and bindings that the three ops have, for inputs of this dtype.
+fn with(op: &'static str, launch: Launch, g: &Geometry, dtype: DType) -> Result<Launches> {
+    Ok(launch.of(op, dtype)?.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
 }
 
 fn input_grad(conv: Conv2d, dy: &Tensor, w: &Tensor, x: &[usize]) -> Result<Tensor> {

@@ -4,8 +4,8 @@
 //! Everywhere else the columns are read tile by tile and never stand in memory.
 
 use acclimate_shaders::shaders::{COLUMNS, SUM_COLUMNS, SUM_PARTS};
-use acclimate_tensor::Caps;
 use acclimate_tensor::op::{Bind, Launch, Launches};
+use acclimate_tensor::{Caps, Spec};
 
 use super::geometry::Geometry;
 use crate::direct::Product;
@@ -16,13 +16,13 @@ const DEEP: usize = 16;
 const STRIDE: usize = 1 << 16;
 
 /// y = w · columns(x), if it pays. Rows of the weight that are no multiple of four long are copied to such that are.
-pub(super) fn forward(g: &Geometry, caps: &Caps) -> Option<Launches> {
+pub(super) fn forward(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<Launches> {
     let (area, depth) = (g.oh * g.ow, fours(g.depth()));
     let product = each_image(g, [g.outs(), area, depth], (false, false), [0, depth * area]);
     let columns = scratch(g, caps, g.n * depth * area)?;
     // Rows of whole fours, as the shader makes them.
     let rows = scratch(g, caps, fours(g.outs()) * depth)?;
-    product.pays(caps).then(|| {
+    product.pays(caps, inputs).then(|| {
         let last = |w: Bind| product.launch([w, Bind::Scratch(0), Bind::Out(0)]);
         if depth == g.depth() {
             return Launches { scratch: vec![columns], list: vec![columns_of(g), last(Bind::In(1))] };
@@ -36,11 +36,11 @@ pub(super) fn forward(g: &Geometry, caps: &Caps) -> Option<Launches> {
 }
 
 /// dx = what wᵀ · dy leaves at each pixel, if it pays.
-pub(super) fn input_grad(g: &Geometry, caps: &Caps) -> Option<Launches> {
+pub(super) fn input_grad(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<Launches> {
     let product = each_image(g, [g.depth(), g.oh * g.ow, g.outs()], (true, false), [0, g.outs() * g.oh * g.ow]);
     let columns = scratch(g, caps, g.n * g.depth() * g.oh * g.ow)?;
     let plain = g.conv.dilation == [1, 1] && g.conv.stride.iter().all(|&s| s <= STRIDE);
-    (plain && product.pays(caps)).then(|| {
+    (plain && product.pays(caps, inputs)).then(|| {
         let pixels = Launch::threads(&SUM_COLUMNS, g.n * g.c_in * g.h * g.w);
         let sum = pixels.u32s(&g.params()).bind(&[Bind::Scratch(0), Bind::Out(0)]);
         Launches {
@@ -52,14 +52,14 @@ pub(super) fn input_grad(g: &Geometry, caps: &Caps) -> Option<Launches> {
 
 /// dw = the sum over images of dy · columns(x)ᵀ, if it pays; each part is made the other way around, because the output
 /// channels are the ones that come in fours.
-pub(super) fn weight_grad(g: &Geometry, caps: &Caps) -> Option<Launches> {
+pub(super) fn weight_grad(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<Launches> {
     let area = g.oh * g.ow;
     let depth = fours(g.depth());
     let product = each_image(g, [g.depth(), g.outs(), area], (false, true), [depth * area, g.outs() * area]);
     let columns = scratch(g, caps, g.n * depth * area)?;
     let size = g.outs() * g.depth();
     let parts = scratch(g, caps, g.n * size)?;
-    product.pays(caps).then(|| Launches {
+    product.pays(caps, inputs).then(|| Launches {
         scratch: vec![columns, parts],
         list: vec![
             columns_of(g),

@@ -242,9 +242,6 @@ impl Op for Way {
         let ways = ways(&*self.op, inputs, outputs, caps)?;
         ways.into_iter().nth(self.way).ok_or_else(|| Error::internal(self.name(), "a way to launch that is gone"))
     }
-    fn alternatives(&self, _: &[Spec], _: &[Spec], _: &Caps) -> Result<Vec<Launches>> {
-        Ok(Vec::new())
-    }
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
         self.op.grad(cx)
     }

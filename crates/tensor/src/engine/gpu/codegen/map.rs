@@ -20,7 +20,7 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
     let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
     let (dims, _) = collapse(&step.dims, &vec![false; step.dims.len()], &mut layouts);
 
-    if let Some(dispatch) = quads::map(step, memory, label, &mut loads.clone(), &dims)? {
+    if let Some(dispatch) = quads::map(step, memory, label, &loads, &dims)? {
         return Ok(Some(dispatch));
     }
 

@@ -99,26 +99,28 @@ impl Bound {
         }
     }
 
-    /// How the loads are read; `None` if one of them does not go in fours. Offsets count from the binding afterwards.
-    fn ways(&mut self, loads: &mut Loads, locate: Locate<'_>) -> Result<Option<Vec<(Range, Way)>>> {
+    /// Binds what the loads read; `None`, and nothing is bound, if one of them does not go in fours. Offsets of the loads that
+    /// come back count from the binding.
+    fn reads(&mut self, w: &mut Writer, loads: &Loads, locate: Locate<'_>) -> Result<Option<(Loads, Vec<Read>)>> {
+        let mut loads = loads.clone();
         let mut ways = Vec::with_capacity(loads.len());
-        for (term, source, dtype, layout) in loads {
+        for (term, source, dtype, layout) in &mut loads {
             let (&mut Source::Value(id), Some(four)) = (source, four(*dtype)) else { return Ok(None) };
             let (range, shift) = locate(id)?;
             layout.offset += shift as isize;
             let Some(fours) = is_four(layout).filter(|&fours| self.agrees(range, fours)) else { return Ok(None) };
             ways.push((range, Way { term: *term, fours, ty: if fours { four } else { dtype.wgsl() } }));
         }
-        Ok(Some(ways))
+        let reads = ways.into_iter().map(|(range, way)| Read { array: w.bind(range, way.ty), way }).collect();
+        Ok(Some((loads, reads)))
     }
 }
 
 /// Binds what the loads of a group with another result read; `None`, and nothing changed, if they do not go in fours.
 pub(super) fn reads(w: &mut Writer, loads: &mut Loads, out: Range, locate: Locate<'_>) -> Result<Option<Vec<Read>>> {
-    let (mut bound, mut from_bindings) = (Bound(vec![(out, false)]), loads.clone());
-    let Some(ways) = bound.ways(&mut from_bindings, locate)? else { return Ok(None) };
-    *loads = from_bindings;
-    Ok(Some(ways.into_iter().map(|(range, way)| Read { array: w.bind(range, way.ty), way }).collect()))
+    let Some((bound, reads)) = Bound(vec![(out, false)]).reads(w, loads, locate)? else { return Ok(None) };
+    *loads = bound;
+    Ok(Some(reads))
 }
 
 /// The dispatch of a group; `None` if it has to have the general form. `dims` are the merged axes, `loads` its own.
@@ -126,7 +128,7 @@ pub(super) fn map(
     step: &MapStep,
     memory: Memory<'_>,
     label: &str,
-    loads: &mut Loads,
+    loads: &Loads,
     dims: &[usize],
 ) -> Result<Option<Dispatch>> {
     let n: usize = step.dims.iter().product();
@@ -137,8 +139,7 @@ pub(super) fn map(
     let count = w.param("n", "u32", Word::size(n)?);
 
     let mut bound = Bound::default();
-    let Some(ways) = bound.ways(loads, &|id| memory.value(id))? else { return Ok(None) };
-    let reads: Vec<Read> = ways.into_iter().map(|(range, way)| Read { array: w.bind(range, way.ty), way }).collect();
+    let Some((loads, reads)) = bound.reads(&mut w, loads, &|id| memory.value(id))? else { return Ok(None) };
     let mut writes = Vec::with_capacity(step.outs.len());
     for (r, &out) in step.outs.iter().enumerate() {
         let (_, dtype) = result(&step.program, r)?;
@@ -152,7 +153,7 @@ pub(super) fn map(
         writes.push((ty, w.bind(range, ty), w.param(format!("out{r}"), "u32", Word::size(shift)?)));
     }
 
-    let element = function(&mut w, &step.program, loads)?;
+    let element = function(&mut w, &step.program, &loads)?;
     w.line(format!("let i = ((wid.y * nwg.x + wid.x) * 256u + thread) * {FOUR}u;"));
     let each = FOUR * THREADS;
     if !n.is_multiple_of(each) || n / each > ONE_AXIS {
