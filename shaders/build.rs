@@ -52,17 +52,23 @@ fn generate() -> Result<(), String> {
                 continue;
             }
         };
-        let half = format!("{name}_half");
         let plain = Capabilities::empty();
-        match halves::halves(&shader).map(|s| s.and_then(|s| Ok((reflect::reflect(&s, plain)?, s)))) {
-            None => entry(&mut table, &family, &name, [None, twin.as_deref()], &shader, &facts),
-            Some(Ok((half_facts, half_shader))) => {
-                entry(&mut table, &family, &name, [Some(&half), twin.as_deref()], &shader, &facts);
-                entry(&mut table, &family, &half, [None, None], &half_shader, &half_facts);
-                names.insert(half.to_uppercase(), file);
+        let half = halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s, plain).map(|facts| (s, facts))));
+        let variants = [("half", half), ("short", twin::short(&read, &file, &shader))];
+        let mut variant_names = [None, None];
+        for ((kind, variant), own) in variants.into_iter().zip(&mut variant_names) {
+            match variant {
+                None => {}
+                Some(Ok((text, facts))) => {
+                    let variant = format!("{name}_{kind}");
+                    entry(&mut table, (&family, &variant), [None, None], None, &text, &facts);
+                    names.insert(variant.to_uppercase(), file.clone());
+                    *own = Some(variant.to_uppercase());
+                }
+                Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
             }
-            Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
         }
+        entry(&mut table, (&family, &name), variant_names, twin.as_deref(), &shader, &facts);
     }
     if !faults.is_empty() {
         return Err(faults.join("\n"));
@@ -93,21 +99,21 @@ fn shader_files(root: &Path) -> io::Result<Vec<(String, String)>> {
 
 fn entry(
     table: &mut String,
-    family: &str,
-    name: &str,
-    [half, subgroup]: [Option<&str>; 2],
+    (family, name): (&str, &str),
+    variants: [Option<String>; 2],
+    subgroup: Option<&str>,
     shader: &assemble::Assembled,
     facts: &reflect::Facts,
 ) {
     let doc: String =
         shader.head.iter().fold(String::from("/// ```text\n"), |doc, line| doc + "/// " + line + "\n") + "/// ```\n";
     let reflect::Facts { n_storage, workgroup, n_params } = facts;
-    let half = half.map_or("None".into(), |half| format!("Some(&{})", half.to_uppercase()));
+    let [half, short] = variants.map(|name| name.map_or("None".into(), |name| format!("Some(&{name})")));
     // Writing to a string does not fail.
     let _ = write!(
         table,
         "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, subgroup: {subgroup:?}, \
-         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, half: {half} }};\n\n",
+         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, half: {half}, short: {short} }};\n\n",
         name.to_uppercase(),
         shader.source,
     );

@@ -1,46 +1,66 @@
-// Product of matrices straight from storage, for devices whose workgroup memory is no nearer than storage and where a
-// barrier costs much (processors): c[b,i,j] = Σ_q op(a)[b,i,q] · op(b)[b,q,j].
-// Shapes and params as in `matmul`: a [batch,m,k], b [batch,k,n], c [batch,m,n]. All are read and written four words at
-// a time: k and n are multiples of 4, m too if trans_a.
-// Workgroups: ⌈batch · ⌈m/16⌉ · ⌈n/8⌉ / 64⌉. A thread makes a block of 16 rows by 8 columns. Each sums over q in order,
-// four at a time, so the answer does not depend on the batch.
+// Product of matrices straight from storage, for devices that run shaders on the host's processor, eight lanes to a vector:
+// c[b,i,j] = Σ_t Σ_q op(a)[b·terms+t,i,q] · op(b)[b·terms+t,q,j]. Workgroup memory is no nearer than storage there, a barrier costs much, and
+// reading costs more than anything, for each lane reads by itself.
+// Shapes and params as in `matmul`, and how many products make one result: a [batch·terms,m,k], b [batch·terms,k,n],
+// c [batch,m,n]. Operands are read two words at a time:
+// k is even, m too if trans_a, n too unless trans_b.
+// Workgroups: ⌈batch · ⌈m/32⌉ · ⌈n/32⌉ / 8⌉. A subgroup of eight lanes makes a block of 32 by 32: each lane reads four rows
+// of a for all of them, and has four columns for itself. Each sums over q in order, so the answer does not depend on the
+// batch.
+// #needs int64 subgroups
 // #import shared/index
+// #import shared/pairs
 
 struct Params {
     m: u32, n: u32, k: u32, batch: u32,
     a_batch_stride: u32, b_batch_stride: u32,
     trans_a: u32, trans_b: u32,
+    terms: u32,
 }
 @group(0) @binding(0) var<uniform> p: Params;
-@group(0) @binding(1) var<storage, read_write> a: array<vec4<f32>>;
-@group(0) @binding(2) var<storage, read_write> b: array<vec4<f32>>;
-@group(0) @binding(3) var<storage, read_write> c: array<vec4<f32>>;
+@group(0) @binding(1) var<storage, read_write> a: array<u64>;
+@group(0) @binding(2) var<storage, read_write> b: array<u64>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
 
-const FOUR = vec4<u32>(0u, 1u, 2u, 3u);
-
-// Where four lines of an operand begin, in fours of words. Lines that run along k: the lines `first` and on, the last one
-// again beyond `size`. Lines across k: those of the first four steps, at `first`.
+// Where four lines of an operand stand at two steps of k, in pairs of words; the last ones again beyond `size`. Lines along
+// k: each with both steps. Lines across k: the first two at both steps, then the other two.
 fn lines(first: u32, size: u32, across: bool) -> vec4<u32> {
-    if (across) { return FOUR * (size / 4u) + min(first, size - 4u) / 4u; }
-    return min(first + FOUR, vec4<u32>(size - 1u)) * (p.k / 4u);
+    let two = min(vec2<u32>(first, first + 2u), vec2<u32>(size - 2u)) / 2u;
+    let along = min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(size - 1u)) * (p.k / 2u);
+    return select(along, vec4<u32>(two, two + size / 2u).xzyw, across);
 }
 
-// Rows of a: column i of the result is row i at four steps of k.
-fn rows(at: vec4<u32>) -> mat4x4<f32> {
-    let read = mat4x4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]);
-    if (p.trans_a != 0u) { return transpose(read); }
-    return read;
+// What was read at `lines`: the four lines at the first of the two steps, and at the second.
+fn steps(w0: vec2<f32>, w1: vec2<f32>, w2: vec2<f32>, w3: vec2<f32>, across: bool) -> mat2x4<f32> {
+    let near = select(vec4<f32>(w0.x, w1.x, w2.x, w3.x), vec4<f32>(w0, w2), across);
+    let far = select(vec4<f32>(w0.y, w1.y, w2.y, w3.y), vec4<f32>(w1, w3), across);
+    return mat2x4<f32>(near, far);
 }
 
-// Columns of b: column q of the result is four columns at step q.
-fn columns(at: vec4<u32>) -> mat4x4<f32> {
-    let read = mat4x4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]);
-    if (p.trans_b != 0u) { return transpose(read); }
-    return read;
+fn steps_of_a(at: vec4<u32>, across: bool) -> mat2x4<f32> {
+    return steps(pair(a[at.x]), pair(a[at.y]), pair(a[at.z]), pair(a[at.w]), across);
+}
+
+fn steps_of_b(at: vec4<u32>, across: bool) -> mat2x4<f32> {
+    return steps(pair(b[at.x]), pair(b[at.y]), pair(b[at.z]), pair(b[at.w]), across);
+}
+
+// Four rows and four columns: x and y hold them at four steps.
+fn add(sum: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
+    return mat4x4<f32>(
+        sum[0] + x[0].x * y[0] + x[1].x * y[1] + x[2].x * y[2] + x[3].x * y[3],
+        sum[1] + x[0].y * y[0] + x[1].y * y[1] + x[2].y * y[2] + x[3].y * y[3],
+        sum[2] + x[0].z * y[0] + x[1].z * y[1] + x[2].z * y[2] + x[3].z * y[3],
+        sum[3] + x[0].w * y[0] + x[1].w * y[1] + x[2].w * y[2] + x[3].w * y[3]);
 }
 
 fn store_row(matrix: u32, row: u32, column: u32, x: vec4<f32>) {
-    if (row < p.m && column < p.n) { c[((matrix * p.m + row) * p.n + column) / 4u] = x; }
+    if (row >= p.m) { return; }
+    let at = (matrix * p.m + row) * p.n + column;
+    if (column < p.n) { c[at] = x.x; }
+    if (column + 1u < p.n) { c[at + 1u] = x.y; }
+    if (column + 2u < p.n) { c[at + 2u] = x.z; }
+    if (column + 3u < p.n) { c[at + 3u] = x.w; }
 }
 
 fn store(matrix: u32, row: u32, column: u32, block: mat4x4<f32>) {
@@ -52,65 +72,72 @@ fn store(matrix: u32, row: u32, column: u32, block: mat4x4<f32>) {
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
-        @builtin(local_invocation_index) thread: u32) {
-    let blocks_m = (p.m + 15u) / 16u;
-    let blocks_n = (p.n + 7u) / 8u;
-    let block = workgroup_index(wid, nwg) * 64u + thread;
+        @builtin(subgroup_id) subgroup: u32, @builtin(subgroup_invocation_id) lane: u32) {
+    let blocks_m = (p.m + 31u) / 32u;
+    let blocks_n = (p.n + 31u) / 32u;
+    let block = workgroup_index(wid, nwg) * 8u + subgroup;
     let matrix = block / (blocks_m * blocks_n);
     if (matrix >= p.batch) { return; }
-    let row = block / blocks_n % blocks_m * 16u;
-    let column = block % blocks_n * 8u;
+    let row = block / blocks_n % blocks_m * 32u;
+    let column = block % blocks_n * 32u + lane * 4u;
     let across_a = p.trans_a != 0u;
     let across_b = p.trans_b == 0u;
-    // From four steps of k to the next.
+    // From two steps of k to the next.
     let step_a = select(1u, p.m, across_a);
     let step_b = select(1u, p.n, across_b);
-    let base_a = matrix * p.a_batch_stride / 4u;
-    let base_b = matrix * p.b_batch_stride / 4u;
-    var a0 = base_a + lines(row, p.m, across_a);
-    var a1 = base_a + lines(row + 4u, p.m, across_a);
-    var a2 = base_a + lines(row + 8u, p.m, across_a);
-    var a3 = base_a + lines(row + 12u, p.m, across_a);
-    var b0 = base_b + lines(column, p.n, across_b);
-    var b1 = base_b + lines(column + 4u, p.n, across_b);
+    let first_a = lines(row + lane * 4u, p.m, across_a);
+    let first_b = lines(column, p.n, across_b);
 
-    // cij: rows 4i .. 4i+3, columns 4j .. 4j+3, a row in each column of the mat4x4.
-    var c00 = mat4x4<f32>();
-    var c01 = mat4x4<f32>();
-    var c10 = mat4x4<f32>();
-    var c11 = mat4x4<f32>();
-    var c20 = mat4x4<f32>();
-    var c21 = mat4x4<f32>();
-    var c30 = mat4x4<f32>();
-    var c31 = mat4x4<f32>();
-    for (var q = 0u; q < p.k; q += 4u) {
-        let left = columns(b0);
-        let right = columns(b1);
-        let r0 = rows(a0);
-        c00 += left * r0;
-        c01 += right * r0;
-        let r1 = rows(a1);
-        c10 += left * r1;
-        c11 += right * r1;
-        let r2 = rows(a2);
-        c20 += left * r2;
-        c21 += right * r2;
-        let r3 = rows(a3);
-        c30 += left * r3;
-        c31 += right * r3;
-        a0 += step_a;
-        a1 += step_a;
-        a2 += step_a;
-        a3 += step_a;
-        b0 += step_b;
-        b1 += step_b;
+    // ci: the rows that lane i reads, a row in each column of the mat4x4.
+    var c0 = mat4x4<f32>();
+    var c1 = mat4x4<f32>();
+    var c2 = mat4x4<f32>();
+    var c3 = mat4x4<f32>();
+    var c4 = mat4x4<f32>();
+    var c5 = mat4x4<f32>();
+    var c6 = mat4x4<f32>();
+    var c7 = mat4x4<f32>();
+    // Loops that end by what depends on the block: those that end by a parameter alone lavapipe compiles for each dispatch.
+    for (var term = matrix * p.terms; term < (matrix + 1u) * p.terms; term++) {
+        var at_a = term * (p.a_batch_stride / 2u) + first_a;
+        var at_b = term * (p.b_batch_stride / 2u) + first_b;
+        let end_a = at_a.x + p.k / 2u * step_a;
+        while (at_a.x < end_a) {
+            // Four steps, or the last two and zeros.
+            let more = at_a.x + step_a < end_a;
+            let near_a = steps_of_a(at_a, across_a);
+            let near_b = steps_of_b(at_b, across_b);
+            let far_a = steps_of_a(at_a + select(0u, step_a, more), across_a);
+            let far_b = steps_of_b(at_b + select(0u, step_b, more), across_b);
+            let none = vec4<f32>();
+            let x = mat4x4<f32>(near_a[0], near_a[1], select(none, far_a[0], more), select(none, far_a[1], more));
+            let y = mat4x4<f32>(near_b[0], near_b[1], select(none, far_b[0], more), select(none, far_b[1], more));
+            c0 = add(c0, mat4x4<f32>(subgroupBroadcast(x[0], 0u), subgroupBroadcast(x[1], 0u),
+                subgroupBroadcast(x[2], 0u), subgroupBroadcast(x[3], 0u)), y);
+            c1 = add(c1, mat4x4<f32>(subgroupBroadcast(x[0], 1u), subgroupBroadcast(x[1], 1u),
+                subgroupBroadcast(x[2], 1u), subgroupBroadcast(x[3], 1u)), y);
+            c2 = add(c2, mat4x4<f32>(subgroupBroadcast(x[0], 2u), subgroupBroadcast(x[1], 2u),
+                subgroupBroadcast(x[2], 2u), subgroupBroadcast(x[3], 2u)), y);
+            c3 = add(c3, mat4x4<f32>(subgroupBroadcast(x[0], 3u), subgroupBroadcast(x[1], 3u),
+                subgroupBroadcast(x[2], 3u), subgroupBroadcast(x[3], 3u)), y);
+            c4 = add(c4, mat4x4<f32>(subgroupBroadcast(x[0], 4u), subgroupBroadcast(x[1], 4u),
+                subgroupBroadcast(x[2], 4u), subgroupBroadcast(x[3], 4u)), y);
+            c5 = add(c5, mat4x4<f32>(subgroupBroadcast(x[0], 5u), subgroupBroadcast(x[1], 5u),
+                subgroupBroadcast(x[2], 5u), subgroupBroadcast(x[3], 5u)), y);
+            c6 = add(c6, mat4x4<f32>(subgroupBroadcast(x[0], 6u), subgroupBroadcast(x[1], 6u),
+                subgroupBroadcast(x[2], 6u), subgroupBroadcast(x[3], 6u)), y);
+            c7 = add(c7, mat4x4<f32>(subgroupBroadcast(x[0], 7u), subgroupBroadcast(x[1], 7u),
+                subgroupBroadcast(x[2], 7u), subgroupBroadcast(x[3], 7u)), y);
+            at_a += 2u * step_a;
+            at_b += 2u * step_b;
+        }
     }
-    store(matrix, row, column, c00);
-    store(matrix, row, column + 4u, c01);
-    store(matrix, row + 4u, column, c10);
-    store(matrix, row + 4u, column + 4u, c11);
-    store(matrix, row + 8u, column, c20);
-    store(matrix, row + 8u, column + 4u, c21);
-    store(matrix, row + 12u, column, c30);
-    store(matrix, row + 12u, column + 4u, c31);
+    store(matrix, row, column, c0);
+    store(matrix, row + 4u, column, c1);
+    store(matrix, row + 8u, column, c2);
+    store(matrix, row + 12u, column, c3);
+    store(matrix, row + 16u, column, c4);
+    store(matrix, row + 20u, column, c5);
+    store(matrix, row + 24u, column, c6);
+    store(matrix, row + 28u, column, c7);
 }

@@ -9,6 +9,13 @@ struct Lane {
     @builtin(num_subgroups) n_subgroups: u32,
 }
 
+// Threads of a row.
+const LANES: u32 = 256u;
+
+fn row_of(wid: vec3<u32>, nwg: vec3<u32>, lane: Lane) -> u32 { return workgroup_index(wid, nwg); }
+
+fn in_row(lane: Lane) -> u32 { return lane.thread; }
+
 // One part of each subgroup: 256 / 4 at most.
 var<workgroup> reduce_parts: array<f32, 64>;
 

@@ -30,6 +30,8 @@ pub struct Shader {
     pub n_params: u32,
     /// The same for inputs of packed halves, where there is one.
     pub half: Option<&'static Shader>,
+    /// The same with a thread for each row, where there is one: for rows too short to share.
+    pub short: Option<&'static Shader>,
 }
 
 impl Shader {
@@ -57,9 +59,11 @@ pub mod shared {
     pub const EXP: &str = include_str!("../shared/exp.wgsl");
     /// `to_half(x)` and `from_half(h)`, exact on every driver.
     pub const HALF: &str = include_str!("../shared/half.wgsl");
+    /// `pair(word)`, `four_of(pairs)` and `pairs_of(four)`: two words in one of 64 bits, which a device must have.
+    pub const PAIRS: &str = include_str!("../shared/pairs.wgsl");
     /// `philox4x32(key, counter)` and `open_uniform(word)`.
     pub const PHILOX: &str = include_str!("../shared/philox.wgsl");
-    /// `workgroup_sum(value, lane)` and `workgroup_max(value, lane)` over 256 threads; `main` takes a `lane: Lane`.
+    /// `workgroup_sum(value, lane)` and `workgroup_max(value, lane)` over 256 threads, after `INDEX`; `main` takes a `lane: Lane`.
     pub const REDUCE: &str = include_str!("../shared/reduce.wgsl");
 }
 

@@ -29,8 +29,13 @@ fn check_with(main: &str, shared: &[(&str, &str)]) -> String {
         None => Err(io::Error::from(io::ErrorKind::NotFound)),
     };
     match twin::both(&read, "a/b.wgsl") {
-        Ok((_, reflect::Facts { n_storage, workgroup, n_params }, twin)) => {
-            format!("sound: {n_storage} {workgroup:?} {n_params}{}", twin.map_or("", |_| " twice"))
+        Ok((shader, reflect::Facts { n_storage, workgroup, n_params }, twin)) => {
+            let short = match twin::short(&read, "a/b.wgsl", &shader) {
+                None => String::new(),
+                Some(Ok((_, facts))) => format!(", short: {}", facts.n_storage),
+                Some(Err(fault)) => format!(", short: {fault}"),
+            };
+            format!("sound: {n_storage} {workgroup:?} {n_params}{}{short}", twin.map_or("", |_| " twice"))
         }
         Err(fault) => fault.to_string(),
     }
@@ -50,6 +55,28 @@ fn a_twin_is_checked_too() {
         fn twice(x: f32) -> f32 { return z[0]; }\n";
     assert!(with(more).contains("binds something else"), "{}", with(more));
     assert!(with("// util\n").starts_with("a/b.wgsl"), "{}", with("// util\n"));
+}
+
+#[test]
+fn a_shader_for_short_rows_is_checked_too() {
+    let main = format!("// y = 2x, both [n]\n// #short\n// #import shared/reduce\n{BINDINGS}{MAIN}");
+    let with = |alone: &str| {
+        let files =
+            [("shared/reduce.wgsl", UTIL), ("shared/reduce_subgroup.wgsl", UTIL), ("shared/reduce_alone.wgsl", alone)];
+        check_with(&main, &files)
+    };
+    assert_eq!(with(UTIL), "sound: 1 [64, 1, 1] 1 twice, short: 1");
+    assert!(with("// util\n").contains("short: a/b.wgsl:"), "{}", with("// util\n"));
+}
+
+#[test]
+fn optional_features_are_named_in_the_head() {
+    let words = "// util\nfn twice(x: f32) -> f32 { return x * f32(u32(u64(2u) >> 0u)); }\n";
+    let with =
+        |needs: &str| check(&format!("// y = 2x, both [n]\n{needs}// #import shared/util\n{BINDINGS}{MAIN}"), words);
+    assert_eq!(with("// #needs int64\n"), "sound: 1 [64, 1, 1] 1");
+    assert!(with("").starts_with("shared/util.wgsl:"), "{}", with(""));
+    assert!(with("// #needs telepathy\n").contains("`telepathy` is no feature"), "{}", with("// #needs telepathy\n"));
 }
 
 const UTIL: &str = "// util\nfn twice(x: f32) -> f32 { return 2.0 * x; }\n";

@@ -7,7 +7,8 @@ type Fail = Box<dyn std::error::Error>;
 
 fn translate(source: &str) -> Result<(), Fail> {
     let module = naga::front::wgsl::parse_str(source)?;
-    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP).validate(&module)?;
+    let info = Validator::new(ValidationFlags::all(), Capabilities::SUBGROUP | Capabilities::SHADER_INT64)
+        .validate(&module)?;
     let pipeline = spv::PipelineOptions { shader_stage: naga::ShaderStage::Compute, entry_point: "main".into() };
     spv::write_vec(&module, &info, &spv::Options::default(), Some(&pipeline))?;
     let options = msl::Options { lang_version: (2, 3), ..Default::default() };

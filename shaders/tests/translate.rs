@@ -8,7 +8,7 @@ type Fail = Box<dyn std::error::Error>;
 
 fn load(source: &str) -> Result<(naga::Module, ModuleInfo), Fail> {
     let module = naga::front::wgsl::parse_str(source)?;
-    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP;
+    let capabilities = Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP | Capabilities::SHADER_INT64;
     let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module)?;
     Ok((module, info))
 }
@@ -43,11 +43,11 @@ fn table_is_complete_and_sound() -> Result<(), Fail> {
             }
         }
     }
-    let halves: Vec<_> = ALL.iter().filter_map(|shader| shader.half).collect();
-    assert_eq!(ALL.len(), on_disk + halves.len());
+    let variants: Vec<_> = ALL.iter().flat_map(|shader| [shader.half, shader.short]).flatten().collect();
+    assert_eq!(ALL.len(), on_disk + variants.len());
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;
     for shader in ALL {
-        let named = readme.contains(&format!("`{}`", shader.name)) || halves.contains(shader);
+        let named = readme.contains(&format!("`{}`", shader.name)) || variants.contains(shader);
         assert!(named, "README.md does not name {}", shader.name);
         assert_eq!(acclimate_shaders::find(shader.name), Some(*shader));
         assert!((1..=8).contains(&shader.n_storage) && shader.n_params > 0, "{}", shader.name);
@@ -58,8 +58,8 @@ fn table_is_complete_and_sound() -> Result<(), Fail> {
 
 #[test]
 fn shared_parts_stand_together() -> Result<(), Fail> {
-    use acclimate_shaders::shared::{BITS, EXP, HALF, INDEX, PHILOX, REDUCE};
-    load(&[INDEX, BITS, EXP, HALF, PHILOX, REDUCE].concat()).map(|_| ())
+    use acclimate_shaders::shared::{BITS, EXP, HALF, INDEX, PAIRS, PHILOX, REDUCE};
+    load(&[INDEX, BITS, EXP, HALF, PAIRS, PHILOX, REDUCE].concat()).map(|_| ())
 }
 
 #[test]

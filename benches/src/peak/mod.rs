@@ -10,7 +10,7 @@ use acclimate_tensor::{Caps, Device, Error, Kernel, Peaks, Real, Result, Spec, T
 
 const fn shader(name: &'static str, source: &'static str, n_params: u32) -> Shader {
     let workgroup = [256, 1, 1];
-    Shader { name, family: "peak", source, subgroup: None, n_storage: 2, workgroup, n_params, half: None }
+    Shader { name, family: "peak", source, subgroup: None, n_storage: 2, workgroup, n_params, half: None, short: None }
 }
 
 static COPY: Shader = shader("peak_copy", include_str!("copy.wgsl"), 1);

@@ -19,16 +19,19 @@ pub(crate) struct Product {
     pub trans_b: bool,
 }
 
-/// Rows and columns that a thread makes.
-const BLOCK: [usize; 2] = [16, 8];
-/// Threads of a workgroup.
-const THREADS: usize = 64;
+/// Blocks from which a product keeps the threads of most processors busy.
+const BUSY: usize = 128;
+
+/// Rows and columns that a subgroup makes.
+const BLOCK: usize = 32;
+/// Subgroups of a workgroup.
+const SUBGROUPS: usize = 8;
 
 impl Product {
-    /// Whether the shader takes this shape: wherever it reads or writes four words they lie side by side.
+    /// Whether the shader takes this shape: wherever it reads two words they lie side by side.
     pub fn fits(&self) -> bool {
-        let fours = |n: usize| n > 0 && n.is_multiple_of(4);
-        fours(self.k) && fours(self.n) && (!self.trans_a || fours(self.m))
+        let even = |n: usize| n > 0 && n.is_multiple_of(2);
+        even(self.k) && (!self.trans_a || even(self.m)) && (self.trans_b || even(self.n))
     }
 
     /// Whether it is the way to go on a device, for an op with these inputs.
@@ -38,15 +41,34 @@ impl Product {
 
     /// The launch; `binds` are a, b and c.
     pub fn launch(&self, binds: [Bind; 3]) -> Launch {
-        let blocks = self.batch * self.m.div_ceil(BLOCK[0]) * self.n.div_ceil(BLOCK[1]);
-        self.given_to(Launch::new(&MATMUL_DIRECT, blocks.div_ceil(THREADS)), binds)
+        self.launch_sums(1, binds)
+    }
+
+    /// The launch of sums of so many products each: c has `batch / terms` matrices.
+    pub fn launch_sums(&self, terms: usize, binds: [Bind; 3]) -> Launch {
+        let sums = Product { batch: self.batch / terms, ..*self };
+        let launch = Launch::new(&MATMUL_DIRECT, (sums.batch * self.blocks()).div_ceil(SUBGROUPS));
+        sums.params(launch).u32(terms).bind(&binds)
+    }
+
+    /// How many products to sum up at once: as many as leave enough to do side by side.
+    pub fn terms(&self) -> usize {
+        let fits = |&terms: &usize| self.batch.is_multiple_of(terms) && self.batch / terms * self.blocks() >= BUSY;
+        (1..=self.batch).rev().find(fits).unwrap_or(1)
+    }
+
+    fn blocks(&self) -> usize {
+        self.m.div_ceil(BLOCK) * self.n.div_ceil(BLOCK)
     }
 
     /// A launch of any shader of products, with the parameters and bindings that all of them have.
     pub fn given_to(&self, launch: Launch, binds: [Bind; 3]) -> Launch {
+        self.params(launch).bind(&binds)
+    }
+
+    fn params(&self, launch: Launch) -> Launch {
         launch
             .u32s(&[self.m, self.n, self.k, self.batch, self.a_stride, self.b_stride])
             .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])
-            .bind(&binds)
     }
 }

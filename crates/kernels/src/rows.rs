@@ -1,6 +1,22 @@
-//! Work over rows on the CPU: cut by shape alone, so answers do not depend on the number of threads.
+//! Work over rows: on the CPU cut by shape alone, so answers do not depend on the number of threads.
 
+use acclimate_shaders::Shader;
+use acclimate_tensor::Spec;
+use acclimate_tensor::op::Launch;
 use rayon::prelude::*;
+
+/// Elements up to which a row has one thread.
+const SHORT: usize = 32;
+
+/// The launch of a shader of rows, without its bindings: a workgroup for each row, or a thread.
+pub(crate) fn launch(shader: &'static Shader, x: &Spec) -> Launch {
+    let (n_rows, n) = x.as_rows();
+    let launch = match shader.short.filter(|_| n <= SHORT) {
+        Some(short) => Launch::threads(short, n_rows),
+        None => Launch::new(shader, n_rows),
+    };
+    launch.u32s(&[n_rows, n])
+}
 
 /// Elements that are worth a task of their own.
 const TASK: usize = 8192;

@@ -54,7 +54,8 @@ pub struct Caps {
     pub subgroups: bool,
     /// f16 arithmetic in shaders.
     pub f16: bool,
-    /// Shaders run on the host's processor: workgroup memory is no nearer than storage, and barriers are dear.
+    /// Shaders run on the host's processor, in subgroups of eight lanes and with words of 64 bits (lavapipe): workgroup
+    /// memory is no nearer than storage, barriers are dear, and each lane reads and writes by itself.
     pub software: bool,
 }
 

@@ -35,6 +35,7 @@ macro_rules! twice {
             workgroup: [256, 1, 1],
             n_params: 2,
             half: None,
+            short: None,
         }
     };
 }

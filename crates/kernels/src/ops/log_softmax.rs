@@ -4,7 +4,7 @@
 //! Shapes: [.., n] → [.., n], n ≥ 1. Rows are independent: what a NaN or an infinity does stays in its row.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows, arity};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launches, Rows, arity};
 use acclimate_tensor::{Caps, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::log_softmax_grad::LogSoftmaxGrad;
@@ -36,9 +36,7 @@ impl Kernel for LogSoftmax {
     }
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
-        let (n_rows, n) = inputs[0].as_rows();
-        let launch = Launch::new(&shaders::LOG_SOFTMAX, n_rows).u32s(&[n_rows, n]);
-        Ok(launch.bind(&[Bind::In(0), Bind::Out(0)]).into())
+        Ok(rows::launch(&shaders::LOG_SOFTMAX, &inputs[0]).bind(&[Bind::In(0), Bind::Out(0)]).into())
     }
 
     // dx = dy − exp(y) · Σ dy, row by row.

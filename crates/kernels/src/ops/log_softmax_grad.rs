@@ -4,7 +4,7 @@
 //! Shapes: y [.., n], dy [.., n] → [.., n], n ≥ 1.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launches, Rows};
 use acclimate_tensor::{Caps, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::softmax_grad::two_rows;
@@ -33,9 +33,7 @@ impl Kernel for LogSoftmaxGrad {
     }
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
-        let (n_rows, n) = inputs[0].as_rows();
-        let launch = Launch::new(&shaders::LOG_SOFTMAX_GRAD, n_rows).u32s(&[n_rows, n]);
-        Ok(launch.bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
+        Ok(rows::launch(&shaders::LOG_SOFTMAX_GRAD, &inputs[0]).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
     }
 
     // With upstream u: by y, −u ⊙ exp(y) · Σ dy; by dy, u − ⟨u, exp(y)⟩.

@@ -4,7 +4,7 @@
 //! Shapes: [.., n] → [.., n], n ≥ 1. Rows are independent: what a NaN or an infinity does stays in its row.
 
 use acclimate_shaders::shaders;
-use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launch, Launches, Rows};
+use acclimate_tensor::op::{BatchCx, Bind, Call, GradCx, Launches, Rows};
 use acclimate_tensor::{Caps, Error, Kernel, Real, Result, Spec, Tensor, record_one};
 
 use crate::ops::softmax_grad::SoftmaxGrad;
@@ -44,9 +44,7 @@ impl Kernel for Softmax {
     }
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
-        let (n_rows, n) = inputs[0].as_rows();
-        let launch = Launch::new(&shaders::SOFTMAX, n_rows).u32s(&[n_rows, n]);
-        Ok(launch.bind(&[Bind::In(0), Bind::Out(0)]).into())
+        Ok(rows::launch(&shaders::SOFTMAX, &inputs[0]).bind(&[Bind::In(0), Bind::Out(0)]).into())
     }
 
     // dx = y ⊙ (dy − ⟨dy, y⟩), row by row.

@@ -28,7 +28,7 @@ pub(super) fn forward(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<Laun
             return Launches { scratch: vec![columns], list: vec![columns_of(g), last(Bind::In(1))] };
         }
         // The weight is an image of one row a channel, and its columns those of a kernel of one pixel.
-        let padded = Launch::threads(&COLUMNS, fours(g.outs()) * depth / 4)
+        let padded = lines(g.outs(), depth)
             .u32s(&[1, g.outs(), 1, g.depth(), 1, 1, 1, 1, depth, 1, 1, 0, 0, 1, 1, 1])
             .bind(&[Bind::In(1), Bind::Scratch(1)]);
         Launches { scratch: vec![columns, rows], list: vec![columns_of(g), padded, last(Bind::Scratch(1))] }
@@ -41,7 +41,7 @@ pub(super) fn input_grad(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<L
     let columns = scratch(g, caps, g.n * g.depth() * g.oh * g.ow)?;
     let plain = g.conv.dilation == [1, 1] && g.conv.stride.iter().all(|&s| s <= STRIDE);
     (plain && product.pays(caps, inputs)).then(|| {
-        let pixels = Launch::threads(&SUM_COLUMNS, g.n * g.c_in * g.h * g.w);
+        let pixels = Launch::threads(&SUM_COLUMNS, g.n * g.c_in * g.h * g.w.div_ceil(8));
         let sum = pixels.u32s(&g.params()).bind(&[Bind::Scratch(0), Bind::Out(0)]);
         Launches {
             scratch: vec![columns],
@@ -58,13 +58,17 @@ pub(super) fn weight_grad(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<
     let product = each_image(g, [g.depth(), g.outs(), area], (false, true), [depth * area, g.outs() * area]);
     let columns = scratch(g, caps, g.n * depth * area)?;
     let size = g.outs() * g.depth();
-    let parts = scratch(g, caps, g.n * size)?;
+    let terms = product.terms();
+    let n_parts = g.n / terms;
+    let parts = scratch(g, caps, n_parts * size)?;
     product.pays(caps, inputs).then(|| Launches {
         scratch: vec![columns, parts],
         list: vec![
             columns_of(g),
-            product.launch([Bind::Scratch(0), Bind::In(1), Bind::Scratch(1)]),
-            Launch::threads(&SUM_PARTS, size).u32s(&[g.depth(), g.outs(), g.n]).bind(&[Bind::Scratch(1), Bind::Out(0)]),
+            product.launch_sums(terms, [Bind::Scratch(0), Bind::In(1), Bind::Scratch(1)]),
+            Launch::threads(&SUM_PARTS, size)
+                .u32s(&[g.depth(), g.outs(), n_parts])
+                .bind(&[Bind::Scratch(1), Bind::Out(0)]),
         ],
     })
 }
@@ -86,6 +90,10 @@ fn scratch(g: &Geometry, caps: &Caps, floats: usize) -> Option<usize> {
 }
 
 fn columns_of(g: &Geometry) -> Launch {
-    let threads = g.n * fours(g.depth()) * g.oh * g.ow / 4;
-    Launch::threads(&COLUMNS, threads).u32s(&g.params()).bind(&[Bind::In(0), Bind::Scratch(0)])
+    lines(g.n * fours(g.depth()), g.oh * g.ow).u32s(&g.params()).bind(&[Bind::In(0), Bind::Scratch(0)])
+}
+
+/// The launch for so many lines of columns.
+fn lines(n: usize, area: usize) -> Launch {
+    Launch::threads(&COLUMNS, n * area.div_ceil(16))
 }

@@ -9,6 +9,9 @@ use crate::error::{Error, Result};
 use super::autotune::{self, Autotuner};
 use super::{Gpu, selftest};
 
+/// What the ways for software adapters need of them, beside subgroups of eight lanes.
+const EIGHT_LANES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64);
+
 /// Bindings that one group is allowed at most: more never pay.
 const MAX_STORAGE_BUFFERS: u32 = 32;
 
@@ -66,8 +69,9 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     let (features, limits) = if options.restricted {
         (wgpu::Features::empty(), wgpu::Limits::default())
     } else {
+        let software = if is_software(&info) { EIGHT_LANES } else { wgpu::Features::empty() };
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
-        (adapter.features() & wanted, adapter.limits())
+        (adapter.features() & (wanted | software), adapter.limits())
     };
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("acclimate"),
@@ -80,9 +84,8 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     });
     let (device, queue) = pollster::block_on(request)
         .map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
-    // Restricted, a software adapter takes the ways of any other GPU.
     let software = is_software(&info);
-    let caps = Caps { software: software && !options.restricted, ..caps(&info, features, &limits) };
+    let caps = caps(&info, features, &limits);
     let info = DeviceInfo {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -139,6 +142,9 @@ fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limit
         offset_alignment: limits.min_storage_buffer_offset_alignment as usize,
         subgroups: features.contains(wgpu::Features::SUBGROUP),
         f16: features.contains(wgpu::Features::SHADER_F16),
-        software: false,
+        // Another one, or one that is restricted, takes the ways of any other GPU.
+        software: is_software(info)
+            && features.contains(EIGHT_LANES)
+            && [info.subgroup_min_size, info.subgroup_max_size] == [8, 8],
     }
 }

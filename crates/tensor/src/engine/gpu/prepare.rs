@@ -170,9 +170,9 @@ fn lower(
 ) -> Result<Vec<Dispatch>> {
     let label = &step.label;
     let generated: Vec<Dispatch> = match &step.action {
-        Action::Map(map) => codegen::map(map, memory, label)?.into_iter().collect(),
+        Action::Map(map) => codegen::map(map, memory, label, caps)?.into_iter().collect(),
         Action::Reduce(reduce) => {
-            let (dispatches, bytes) = codegen::reduce(reduce, memory, label, caps.subgroups)?;
+            let (dispatches, bytes) = codegen::reduce(reduce, memory, label, caps)?;
             if bytes > 0 {
                 need(scratch, 0, bytes);
             }

@@ -26,7 +26,10 @@ struct Path {
     case: fn(&Device) -> Result<Vec<Tensor>>,
 }
 
-const PATHS: &[Path] = &[Path { name: "subgroup reductions", flag: |c| &mut c.subgroups, case: subgroups }];
+const PATHS: &[Path] = &[
+    Path { name: "subgroup reductions", flag: |c| &mut c.subgroups, case: subgroups },
+    Path { name: "vectors of eight lanes", flag: |c| &mut c.software, case: eight_lanes },
+];
 
 /// Sums and extremes of integers, of a length that leaves some threads with one element less; a row of a normalization.
 fn subgroups(device: &Device) -> Result<Vec<Tensor>> {
@@ -35,6 +38,36 @@ fn subgroups(device: &Device) -> Result<Vec<Tensor>> {
     let x = Tensor::from_slice(device, &x, &[n.into()])?;
     let flat = Tensor::full(device, &[1, 256], 3.0)?;
     Ok(vec![x.sum(&[])?, x.max(&[])?, x.min(&[])?, record_one(EvenRow, &[&flat])?])
+}
+
+/// A product whose blocks are cut, and element-wise work in pairs of words.
+fn eight_lanes(device: &Device) -> Result<Vec<Tensor>> {
+    let n: u16 = 36;
+    let x: Vec<f32> = (0..n * n).map(|i| f32::from(i * 37 % 11) - 5.0).collect();
+    let x = Tensor::from_slice(device, &x, &[n.into(), n.into()])?;
+    Ok(vec![record_one(Square, &[&x])?, x.add(&x)?])
+}
+
+/// A square matrix times itself.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Square;
+
+impl Kernel for Square {
+    const NAME: &'static str = "self_test_square";
+    fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        Ok(inputs.to_vec())
+    }
+    fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
+        let (n, x) = (call.in_specs[0].as_rows().1, call.numbers(0));
+        for (at, y) in call.out_real(0).iter_mut().enumerate() {
+            *y = (0..n).fold(R::of(0.0), |sum, q| sum + x[at / n * n + q] * x[q * n + at % n]);
+        }
+    }
+    fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
+        let n = inputs[0].as_rows().1;
+        let launch = Launch::new(&shaders::MATMUL_DIRECT, 1).u32s(&[n, n, n, 1, 0, 0, 0, 0, 1]);
+        Ok(launch.bind(&[Bind::In(0), Bind::In(0), Bind::Out(0)]).into())
+    }
 }
 
 /// Softmax of a row of equal numbers: 1/n each.

@@ -1,5 +1,6 @@
 //! A fused element-wise group: one thread an element, or four where words lie side by side.
 
+use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::layout::{Layout, collapse};
@@ -10,7 +11,12 @@ use super::{THREADS, Writer, functions, loads, quads, result};
 use crate::engine::gpu::launch::{Dispatch, Memory, Word};
 
 /// The dispatch of a group; `None` if it has no elements.
-pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &str) -> Result<Option<Dispatch>> {
+pub(in crate::engine::gpu) fn map(
+    step: &MapStep,
+    memory: Memory<'_>,
+    label: &str,
+    caps: &Caps,
+) -> Result<Option<Dispatch>> {
     let n: usize = step.dims.iter().product();
     if n == 0 {
         return Ok(None);
@@ -20,7 +26,7 @@ pub(in crate::engine::gpu) fn map(step: &MapStep, memory: Memory<'_>, label: &st
     let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
     let (dims, _) = collapse(&step.dims, &vec![false; step.dims.len()], &mut layouts);
 
-    if let Some(dispatch) = quads::map(step, memory, label, &loads, &dims)? {
+    if let Some(dispatch) = quads::map(step, memory, label, (&loads, &dims), caps)? {
         return Ok(Some(dispatch));
     }
 

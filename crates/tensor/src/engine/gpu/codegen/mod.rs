@@ -13,6 +13,8 @@ mod reduce;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use acclimate_shaders::shared;
+
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::expr::Func;
@@ -46,7 +48,12 @@ struct Writer {
     depth: usize,
     /// Whether `main` knows its subgroup.
     subgroups: bool,
+    /// Whether fours are bound as two words of 64 bits.
+    pairs: bool,
 }
+
+/// Fours as two words of 64 bits.
+const PAIRS: &str = "vec2<u64>";
 
 /// A bound array.
 struct Array {
@@ -73,6 +80,7 @@ impl Writer {
     /// as another: a shader must not see writable memory under two names.
     fn bind(&mut self, range: Range, ty: &'static str) -> Array {
         let found = self.bindings.iter().position(|&(r, _)| r == range);
+        let ty = if self.pairs && ty.starts_with("vec4") { PAIRS } else { ty };
         let index = found.unwrap_or_else(|| {
             self.bindings.push((range, ty));
             self.bindings.len() - 1
@@ -83,10 +91,20 @@ impl Writer {
     /// Writes `value` of WGSL type `ty` to an element.
     fn store(array: &Array, at: &str, value: &str, ty: &str) -> String {
         let Array { name, stored } = array;
-        if *stored == ty {
-            format!("{name}[{at}] = {value};")
-        } else {
-            format!("{name}[{at}] = bitcast<{stored}>({value});")
+        match *stored {
+            PAIRS => format!("{name}[{at}] = pairs_of(bitcast<vec4<u32>>({value}));"),
+            stored if stored == ty => format!("{name}[{at}] = {value};"),
+            stored => format!("{name}[{at}] = bitcast<{stored}>({value});"),
+        }
+    }
+
+    /// An element as WGSL type `ty`.
+    fn element(array: &Array, at: &str, ty: &str) -> String {
+        let Array { name, stored } = array;
+        match *stored {
+            PAIRS => format!("bitcast<{ty}>(four_of({name}[{at}]))"),
+            stored if stored == ty => format!("{name}[{at}]"),
+            _ => format!("bitcast<{ty}>({name}[{at}])"),
         }
     }
 
@@ -145,14 +163,12 @@ impl Writer {
         let ty = dtype.wgsl();
         let value = match array {
             None => at.to_owned(),
-            Some(Array { name, stored }) if dtype == DType::F16 => {
+            Some(array) if dtype == DType::F16 => {
                 functions::declare_halves(&mut self.functions);
-                let word = format!("{name}[({at}) / 2u]");
-                let word = if *stored == ty { word } else { format!("bitcast<u32>({word})") };
+                let word = Self::element(array, &format!("({at}) / 2u"), "u32");
                 format!("from_half({word} >> (({at}) % 2u * 16u))")
             }
-            Some(Array { name, stored }) if *stored == ty => format!("{name}[{at}]"),
-            Some(Array { name, .. }) => format!("bitcast<{ty}>({name}[{at}])"),
+            Some(array) => Self::element(array, at, ty),
         };
         if inside.is_empty() {
             self.line(format!("let t{index} = {value};"));
@@ -188,6 +204,7 @@ impl Writer {
             let _ = writeln!(text, "@group(0) @binding({n}) var<storage, read_write> b{n}: array<{ty}>;");
         }
         text.push('\n');
+        text.push_str(if self.pairs { shared::PAIRS } else { "" });
         for function in self.functions.values() {
             text.push_str(function);
             text.push_str("\n\n");

@@ -4,6 +4,7 @@
 //! It takes groups whose innermost axis, after neighbors were merged, is a multiple of four, and whose loads run along it
 //! word by word or stand still. Every other group has the general form.
 
+use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::plan::layout::Layout;
@@ -15,6 +16,9 @@ use crate::engine::gpu::launch::{Dispatch, Memory, Range, Word};
 
 /// Elements of a thread.
 pub(super) const FOUR: usize = 4;
+
+/// Fours of a thread on a device that runs shaders on the host's processor, where each thread costs much.
+pub(super) const MANY: usize = 4;
 
 /// Workgroups that every device takes along one axis, so that none of them is idle.
 const ONE_AXIS: usize = 65535;
@@ -63,12 +67,27 @@ impl Read {
         format!("base{}", self.way.term)
     }
 
+    /// Opens a loop over so many fours that lie side by side (none for one), and writes the reads of each; `reads` come with
+    /// the position of the first. What stands still is read once.
+    pub fn run<'a>(w: &mut Writer, reads: impl Iterator<Item = (&'a Read, String)>, fours: usize) -> Run {
+        let (still, moving): (Vec<_>, Vec<_>) = reads.partition(|(read, _)| fours > 1 && !read.way.fours);
+        still.iter().for_each(|(read, at)| read.write(w, at));
+        let run = match fours {
+            1 => Run { depth: 0, shift: "" },
+            _ => Run { depth: 1, shift: " + run" },
+        };
+        if run.depth > 0 {
+            w.open(format!("for (var run = 0u; run < {}u; run += {FOUR}u) {{", FOUR * fours));
+        }
+        moving.iter().for_each(|(read, at)| read.write(w, &format!("{at}{}", run.shift)));
+        run
+    }
+
     /// Writes the read at a position.
-    pub fn write(&self, w: &mut Writer, at: &str) {
-        let (Way { term, fours, ty }, Array { name, stored }) = (&self.way, &self.array);
+    fn write(&self, w: &mut Writer, at: &str) {
+        let Way { term, fours, ty } = &self.way;
         let at = if *fours { format!("({at}) / {FOUR}u") } else { at.to_owned() };
-        let value = if stored == ty { format!("{name}[{at}]") } else { format!("bitcast<{ty}>({name}[{at}])") };
-        w.line(format!("let v{term} = {value};"));
+        w.line(format!("let v{term} = {};", Writer::element(&self.array, &at, ty)));
     }
 
     /// Writes the results of the four elements, `e0` to `e3`.
@@ -81,6 +100,14 @@ impl Read {
             w.line(format!("let e{j} = element({});", arguments.join(", ")));
         }
     }
+}
+
+/// Fours that lie side by side, inside a loop over them if there is more than one.
+pub(super) struct Run {
+    /// Blocks that were opened.
+    pub depth: usize,
+    /// What a position adds.
+    pub shift: &'static str,
 }
 
 /// Which ranges are bound as fours: a range that is must be so everywhere.
@@ -128,14 +155,14 @@ pub(super) fn map(
     step: &MapStep,
     memory: Memory<'_>,
     label: &str,
-    loads: &Loads,
-    dims: &[usize],
+    (loads, dims): (&Loads, &[usize]),
+    caps: &Caps,
 ) -> Result<Option<Dispatch>> {
     let n: usize = step.dims.iter().product();
     if dims.last().is_none_or(|last| last % FOUR != 0) {
         return Ok(None);
     }
-    let mut w = Writer::default();
+    let mut w = Writer { pairs: caps.software, ..Writer::default() };
     let count = w.param("n", "u32", Word::size(n)?);
 
     let mut bound = Bound::default();
@@ -154,29 +181,45 @@ pub(super) fn map(
     }
 
     let element = function(&mut w, &step.program, &loads)?;
-    w.line(format!("let i = ((wid.y * nwg.x + wid.x) * 256u + thread) * {FOUR}u;"));
-    let each = FOUR * THREADS;
-    if !n.is_multiple_of(each) || n / each > ONE_AXIS {
-        w.line(format!("if (i >= {count}) {{ return; }}"));
+    let fours = if caps.software { MANY } else { 1 };
+    let each = FOUR * THREADS * fours;
+    // Where a thread's elements lie in one run of the innermost axis, it finds their place once.
+    let in_a_run = dims.last().is_some_and(|last| last % (FOUR * fours) == 0);
+    let first = format!("((wid.y * nwg.x + wid.x) * 256u + thread) * {}u", FOUR * fours);
+    match in_a_run {
+        true => w.line(format!("let i = {first};")),
+        false => {
+            w.open(format!("for (var k = 0u; k < {fours}u; k++) {{"));
+            w.line(format!("let i = {first} + k * {FOUR}u;"));
+        }
+    }
+    let guarded = !n.is_multiple_of(each) || n / each > ONE_AXIS;
+    if guarded {
+        w.open(format!("if (i < {count}) {{"));
     }
     let space = Space { linear: "i", axes: dims.iter().copied().enumerate().collect() };
     let walking: Vec<(usize, &Layout)> = loads.iter().map(|(term, .., layout)| (*term, layout)).collect();
     let positions = w.positions(&space, &walking)?;
-    for ((read, (.., layout)), position) in reads.iter().zip(loads.iter()).zip(&positions) {
-        let mut at = w.param(format!("offset{}", read.way.term), "u32", Word::signed(layout.offset));
-        if !position.addends.is_empty() {
-            at = format!("{at} + {}", position.sum());
-        }
-        read.write(&mut w, &at);
-    }
+    let at: Vec<String> = loads
+        .iter()
+        .zip(positions)
+        .map(|((term, .., layout), position)| {
+            let mut addends = vec![w.param(format!("offset{term}"), "u32", Word::signed(layout.offset))];
+            addends.extend(position.addends);
+            addends.join(" + ")
+        })
+        .collect();
+    let run = Read::run(&mut w, reads.iter().zip(at), if in_a_run { fours } else { 1 });
     Read::elements(&mut w, &reads);
     for (r, (ty, array, offset)) in writes.iter().enumerate() {
         let value = format!("{ty}(e0.r{r}, e1.r{r}, e2.r{r}, e3.r{r})");
-        let store = Writer::store(array, &format!("({offset} + i) / {FOUR}u"), &value, ty);
+        let store = Writer::store(array, &format!("({offset} + i{}) / {FOUR}u", run.shift), &value, ty);
         w.line(store);
     }
-    let (source, words, ranges) = w.finish("A fused element-wise group: four elements a thread.", &element);
-    let (label, workgroups) = (label.to_owned(), n.div_ceil(FOUR * THREADS));
+    (0..run.depth + usize::from(guarded) + usize::from(!in_a_run)).for_each(|_| w.close());
+    let comment = format!("A fused element-wise group: {} elements a thread.", FOUR * fours);
+    let (source, words, ranges) = w.finish(&comment, &element);
+    let (label, workgroups) = (label.to_owned(), n.div_ceil(each));
     Ok(Some(Dispatch { source: source.into(), label, words, ranges, workgroups, by_rows: None }))
 }
 

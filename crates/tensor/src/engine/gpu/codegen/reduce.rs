@@ -16,6 +16,7 @@
 //! Maximum and minimum are NaN if any element is.
 
 use crate::core_op::{combine, identity};
+use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::Reduction;
@@ -23,10 +24,12 @@ use crate::plan::layout::{Layout, collapse};
 use crate::plan::{Program, ReduceStep, Source, Term};
 
 use super::index::{Position, Space};
-use super::quads::{self, FOUR};
+use super::quads::{self, FOUR, MANY};
 use super::{Locate, THREADS, Writer, loads, result};
 use crate::engine::gpu::launch::{Dispatch, Memory, Range, Word};
 
+/// Lanes of an output on a device that runs shaders on the host's processor: one subgroup, which needs no barrier.
+const SUBGROUP: usize = 8;
 /// Terms that a lane folds in a row.
 const BLOCK: usize = 16;
 /// Terms of a lane beyond which a reduction may be cut into chunks.
@@ -53,8 +56,10 @@ struct Division {
     n_chunks: usize,
 }
 
-fn divide(n_out: usize, n_red: usize, innermost_reduced: bool) -> Division {
+fn divide(n_out: usize, n_red: usize, innermost_reduced: bool, software: bool) -> Division {
     let lanes = match (innermost_reduced, n_red) {
+        (true, 9..) if software => SUBGROUP,
+        (false, _) if software && n_out >= 2 * SUBGROUP => 1,
         (true, ..=8) | (false, ..=64) => 1,
         (true, ..=256) | (false, _) => 16,
         // Fewer lanes mean fewer barriers for each output, if there are outputs enough.
@@ -63,8 +68,9 @@ fn divide(n_out: usize, n_red: usize, innermost_reduced: bool) -> Division {
     };
     let workgroups = n_out.div_ceil(THREADS / lanes);
     let mut division = Division { lanes, lanes_inner: innermost_reduced, chunk: n_red, n_chunks: 1 };
-    if n_red > lanes * LONG && workgroups < BUSY {
-        division.chunk = (lanes * LONG).max(n_red.div_ceil(MAX_CHUNKS));
+    let long = lanes * if software { 4 * LONG } else { LONG };
+    if n_red > long && (software || workgroups < BUSY) {
+        division.chunk = long.max(n_red.div_ceil(MAX_CHUNKS));
         division.n_chunks = n_red.div_ceil(division.chunk);
     }
     division
@@ -75,7 +81,7 @@ pub(in crate::engine::gpu) fn reduce(
     step: &ReduceStep,
     memory: Memory<'_>,
     label: &str,
-    subgroups: bool,
+    caps: &Caps,
 ) -> Result<(Vec<Dispatch>, Scratch)> {
     let size = |reduced: bool| -> usize {
         step.dims.iter().zip(&step.reduced).filter(|(_, r)| **r == reduced).map(|(n, _)| n).product()
@@ -91,9 +97,10 @@ pub(in crate::engine::gpu) fn reduce(
         return Err(Error::internal("codegen", format!("value {} has {elements} elements, not {n_out}", step.out)));
     }
     let innermost = step.dims.iter().zip(&step.reduced).rev().find(|(n, _)| **n != 1).is_none_or(|(_, r)| *r);
-    let division = divide(n_out, n_red, innermost);
     let kind = step.kind;
-    let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program: &step.program, label, subgroups };
+    let eight = caps.software && caps.subgroups && kind != Reduction::Prod;
+    let division = divide(n_out, n_red, innermost, eight);
+    let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program: &step.program, label, caps };
     let locate = |id| memory.value(id);
     if division.n_chunks == 1 {
         return Ok((vec![group.write(n_out, n_red, division, out, &locate)?], 0));
@@ -105,8 +112,8 @@ pub(in crate::engine::gpu) fn reduce(
     let dims = [n_out, division.n_chunks];
     let load = Term::Load { source: Source::Value(0), dtype, layout: Layout::contiguous(&dims) };
     let program = Program { terms: vec![load], results: vec![0] };
-    let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, subgroups };
-    let whole = Division { chunk: dims[1], n_chunks: 1, ..divide(n_out, dims[1], true) };
+    let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, caps };
+    let whole = Division { chunk: dims[1], n_chunks: 1, ..divide(n_out, dims[1], true, eight) };
     let second = rest.write(n_out, dims[1], whole, out, &|_| Ok((partial, 0)))?;
     Ok((vec![first, second], bytes))
 }
@@ -117,7 +124,7 @@ struct Group<'a> {
     kind: Reduction,
     program: &'a Program,
     label: &'a str,
-    subgroups: bool,
+    caps: &'a Caps,
 }
 
 impl Group<'_> {
@@ -133,7 +140,8 @@ impl Group<'_> {
         let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
         let (dims, reduced) = collapse(self.dims, self.reduced, &mut layouts);
         let (term, dtype) = result(self.program, 0)?;
-        let mut w = Writer::default();
+        let subgroups = by.lanes == SUBGROUP;
+        let mut w = Writer { pairs: self.caps.software, subgroups, ..Writer::default() };
         w.param("n_out", "u32", Word::size(n_out)?);
         w.param("n_red", "u32", Word::size(n_red)?);
         w.param("chunk", "u32", Word::size(by.chunk)?);
@@ -142,8 +150,11 @@ impl Group<'_> {
         let start = if dtype == DType::F32 { real.to_bits() } else { word };
         w.param("identity", dtype.wgsl(), Word::Fixed(start));
         let f = w.function(combine(self.kind), dtype, &[dtype, dtype], dtype);
-        let along = by.lanes_inner && reduced.last() == Some(&true) && dims.last().is_some_and(|last| last % FOUR == 0);
-        let fours = match along && by.chunk.is_multiple_of(FOUR) {
+        let along = by.lanes_inner && reduced.last() == Some(&true);
+        // As many fours in a row as lie in one run of the innermost axis.
+        let run = |n: usize| dims.last().is_some_and(|last| last % n == 0) && by.chunk.is_multiple_of(n);
+        let many = if self.caps.software && run(FOUR * MANY) { MANY } else { 1 };
+        let fours = match along && run(FOUR) {
             true => quads::reads(&mut w, &mut loads, out.0, locate)?,
             false => None,
         };
@@ -170,17 +181,18 @@ impl Group<'_> {
             }
         }
         let lanes = by.lanes;
-        let each = if fours.is_some() { FOUR } else { 1 };
+        let each = if fours.is_some() { FOUR * many } else { 1 };
         w.line("var total = p.identity;");
         w.line(format!("var r = first + lane * {each}u;"));
         w.open("while (r < end) {");
         w.line("var block = p.identity;");
-        w.open(format!("for (var k = 0u; k < {BLOCK}u && r < end; k++) {{"));
+        w.open(format!("for (var k = 0u; k < {}u && r < end; k++) {{", BLOCK / many));
         let inner = w.positions(&Space { linear: "r", axes: axes(true) }, &walking)?;
-        for (read, inner) in fours.iter().flatten().zip(&inner) {
+        let reads = fours.iter().flatten().zip(&inner).map(|(read, inner)| {
             let addends: Vec<String> = [read.base()].into_iter().chain(inner.addends.iter().cloned()).collect();
-            read.write(&mut w, &addends.join(" + "));
-        }
+            (read, addends.join(" + "))
+        });
+        let run = quads::Read::run(&mut w, reads, if fours.is_some() { many } else { 1 });
         for (((&(term, _, dtype, _), array), outer), inner) in loads.iter().zip(&arrays).zip(&outer).zip(&inner) {
             let mut at = Position { addends: vec![format!("base{term}")], conditions: Vec::new() };
             if !outer.conditions.is_empty() {
@@ -194,9 +206,10 @@ impl Group<'_> {
             Some(reads) => {
                 quads::Read::elements(&mut w, reads);
                 // The last four may be cut where rows are left out.
-                let part = |j: usize| format!("select(p.identity, e{j}.r0, r + {j}u < end)");
-                let low = format!("{f}(e0.r0, {})", part(1));
+                let part = |j: usize| format!("select(p.identity, e{j}.r0, r{} + {j}u < end)", run.shift);
+                let low = format!("{f}({}, {})", if many > 1 { part(0) } else { "e0.r0".into() }, part(1));
                 w.line(format!("block = {f}(block, {f}({low}, {f}({}, {})));", part(2), part(3)));
+                (0..run.depth).for_each(|_| w.close());
             }
             None => {
                 for (index, term) in self.program.terms.iter().enumerate() {
@@ -220,7 +233,7 @@ impl Group<'_> {
             }
         };
         let (source, words, ranges) = w.finish(&comment, &declarations);
-        let workgroups = n_out.div_ceil(THREADS / lanes) * by.n_chunks;
+        let workgroups = (n_out * by.n_chunks).div_ceil(THREADS / lanes);
         Ok(Dispatch { source: source.into(), label: self.label.to_owned(), words, ranges, workgroups, by_rows: None })
     }
 
@@ -228,37 +241,39 @@ impl Group<'_> {
     fn find_output(&self, w: &mut Writer, by: Division) {
         let (lanes, outputs) = (by.lanes, THREADS / by.lanes);
         w.line("let group = wid.y * nwg.x + wid.x;");
-        w.line("let chunk = group % p.n_chunks;");
         let (lane, local) = match (lanes, by.lanes_inner) {
             (1, _) => ("0u".to_owned(), " + thread".to_owned()),
+            (SUBGROUP, _) => ("in_subgroup".to_owned(), " + subgroup".to_owned()),
             (THREADS, _) => ("thread".to_owned(), String::new()),
             (_, true) => (format!("thread % {lanes}u"), format!(" + thread / {lanes}u")),
             (_, false) => (format!("thread / {outputs}u"), format!(" + thread % {outputs}u")),
         };
         w.line(format!("let lane = {lane};"));
-        w.line(format!("let o = group / p.n_chunks * {outputs}u{local};"));
-        w.line("let live = o < p.n_out;");
+        w.line(format!("let part = group * {outputs}u{local};"));
+        w.line("let chunk = part / p.n_out;");
+        w.line("let o = part - chunk * p.n_out;");
+        w.line("let live = chunk < p.n_chunks;");
         w.line("let first = chunk * p.chunk;");
         // Threads beyond the last output read nothing but stay for the barriers.
         w.line("let end = select(first, min(first + p.chunk, p.n_red), live);");
     }
 
-    /// Writes `part`, what the lanes of a subgroup come to, if subgroups are to combine them.
+    /// Writes `whole`, what the lanes of a subgroup come to, if subgroups are to combine them.
     fn part_of_subgroup(&self, w: &mut Writer, by: Division, dtype: DType) -> bool {
         let name = match self.kind {
-            _ if !self.subgroups || by.lanes != THREADS => return false,
+            _ if !self.caps.subgroups || ![SUBGROUP, THREADS].contains(&by.lanes) => return false,
             Reduction::Sum => "Add",
             Reduction::Max => "Max",
             Reduction::Min => "Min",
             Reduction::Prod => return false,
         };
         w.subgroups = true;
-        w.line(format!("var part = subgroup{name}(total);"));
+        w.line(format!("var whole = subgroup{name}(total);"));
         if name != "Add" && dtype == DType::F32 {
             // What a driver makes of a NaN in a maximum is its own affair.
             w.line("var nan = 0x7fc00000u;");
             w.open("if (subgroupAny((bitcast<u32>(total) & 0x7fffffffu) > 0x7f800000u)) {");
-            w.line("part = bitcast<f32>(nan);");
+            w.line("whole = bitcast<f32>(nan);");
             w.close();
         }
         true
@@ -276,7 +291,11 @@ impl Group<'_> {
             return Ok(String::new());
         }
         if self.part_of_subgroup(w, by, dtype) {
-            w.line("if (in_subgroup == 0u) { parts[subgroup] = part; }");
+            if by.lanes == SUBGROUP {
+                w.line(format!("if (live && in_subgroup == 0u) {{ {} }}", Writer::store(&array, &to, "whole", ty)));
+                return Ok(String::new());
+            }
+            w.line("if (in_subgroup == 0u) { parts[subgroup] = whole; }");
             w.line("workgroupBarrier();");
             w.open("if (live && thread == 0u) {");
             w.line("var all = parts[0];");
@@ -309,18 +328,18 @@ mod tests {
 
     #[test]
     fn null_every_element_has_one_chunk_and_lane() {
-        for innermost in [true, false] {
+        for (innermost, software) in [(true, false), (false, false), (true, true), (false, true)] {
             for n_out in [1, 3, 1000, 100_000] {
                 for n_red in [0, 1, 8, 9, 64, 65, 256, 257, 1000, 16384, 16385, 1 << 20, 1 << 28] {
-                    let d = divide(n_out, n_red, innermost);
+                    let d = divide(n_out, n_red, innermost, software);
                     assert!(d.chunk * d.n_chunks >= n_red && (d.n_chunks == 1 || d.chunk * (d.n_chunks - 1) < n_red));
                     assert!(
-                        [1, 16, 64, 256].contains(&d.lanes) && d.n_chunks <= MAX_CHUNKS,
-                        "lanes are powers of four"
+                        [1, SUBGROUP, 16, 64, 256].contains(&d.lanes) && d.n_chunks <= MAX_CHUNKS,
+                        "lanes are powers of four, or a subgroup"
                     );
                 }
             }
         }
-        assert_eq!(divide(1, 1 << 20, true).n_chunks, 64);
+        assert_eq!(divide(1, 1 << 20, true, false).n_chunks, 64);
     }
 }
