@@ -11,6 +11,7 @@ median over all of them. Raw times go to benches/runs/<date>-<machine>/.
 
 import argparse
 import array
+import atexit
 import datetime
 import importlib.util
 import json
@@ -18,6 +19,7 @@ import math
 import os
 import pathlib
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -59,13 +61,17 @@ class Served:
     def __init__(self, command, args):
         env = dict(os.environ, RAYON_NUM_THREADS=str(args.threads), ACCLIMATE_DEVICE=args.device)
         self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)
 
     def ask(self, line):
+        # Stopped while the other side runs: burn's threads poll when there is nothing to do.
+        self.process.send_signal(signal.SIGCONT)
         self.process.stdin.write(line + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()
         if not answer:
             sys.exit(f"`{line}` ended the bench")
+        self.process.send_signal(signal.SIGSTOP)
         return answer.strip()
 
     def times(self, name, count, clock):
