@@ -118,8 +118,8 @@ def make_mae(folder, net, source, images):
 
 def make(folder, net, source, images):
     path = Path(folder) / "adapt_memo.safetensors"
-    exact, single = (memo(net, torch.from_numpy(images), 5e-3, 16, dtype) for dtype in (torch.float64, torch.float32))
-    configuration = {"name": "memo", "batch_norm_eps": EPS, "rate": 5e-3, "n_steps": 1, "prior": 16}
+    exact, single = (memo(net, torch.from_numpy(images), 5e-3, 64, dtype) for dtype in (torch.float64, torch.float32))
+    configuration = {"name": "memo", "batch_norm_eps": EPS, "rate": 5e-3, "n_steps": 1, "prior": 64}
     store.write(path, source | {"x": images} | exact, {"method": configuration})
     yield path, max(float((single[k].double() - v).abs().max() / v.abs().max()) for k, v in exact.items()), {}
     yield from make_ttt(folder, net, source, images)

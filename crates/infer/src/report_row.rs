@@ -30,6 +30,8 @@ fn entropy(logits: &[f32]) -> f32 {
 /// What the driver says of a window as a whole; the order of [`FACTS`].
 struct Told<'a> {
     facts: &'a [f32],
+    /// Entropy of the source model's prediction for the row.
+    source_entropy: f32,
 }
 
 /// What a row filter said of a row.
@@ -70,7 +72,8 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
             let source = &frozen[i * classes..(i + 1) * classes];
             let answer = if layout.shadow { source } else { adapted };
             let guess = |l: &[f32]| Guess::from_logits(l).ok_or(Error::Empty { what: "the logits of an answer" });
-            let mut verdict = Told { facts }.verdict(method, finite_input(i), filtered(i));
+            let source_entropy = entropy(source);
+            let mut verdict = Told { facts, source_entropy }.verdict(method, finite_input(i), filtered(i));
             if layout.shadow && verdict.action == Action::Accepted {
                 verdict = Verdict { action: Action::RolledBack, reason: Reason::Shadow };
             }
@@ -82,7 +85,7 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
                 },
                 moved: moved.clone(),
                 loss: (method.objective != Objective::None).then_some(Change { before: facts[0], after: facts[1] }),
-                entropy: Change { before: entropy(source), after: entropy(answer) },
+                entropy: Change { before: source_entropy, after: entropy(answer) },
                 before: guess(source)?,
                 after: guess(answer)?,
                 proposed: layout.shadow.then(|| guess(adapted)).transpose()?,
@@ -95,7 +98,8 @@ pub(crate) fn facts_of(layout: &Layout<'_>, values: &[f32], rows: usize, images:
 
 impl Told<'_> {
     fn verdict(&self, method: &Adaptation, finite_input: bool, filtered: Option<Filtered<'_>>) -> Verdict {
-        let &[before, after, finite, fell, unusual, score, kept, low, mean, limit, due] = self.facts else {
+        let &[before, after, finite, fell, unusual, score, kept, low, mean, limit, due, surer, entropy] = self.facts
+        else {
             return Verdict { action: Action::RolledBack, reason: Reason::NotFinite { place: "report".into() } };
         };
         let (action, reason) = match (method.gate(), filtered) {
@@ -106,6 +110,7 @@ impl Told<'_> {
                 (Action::RolledBack, Reason::NotFinite { place: place.into() })
             }
             _ if fell == 0.0 => (Action::RolledBack, Reason::LossRose { before, after }),
+            _ if surer == 0.0 => (Action::RolledBack, Reason::LessSure { before: self.source_entropy, after: entropy }),
             _ if low != 0.0 && matches!(method.reset, Reset::Selective { .. }) => {
                 (Action::Reset, Reason::PredictionsTooAlike { entropy: mean, limit })
             }

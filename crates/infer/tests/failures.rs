@@ -206,6 +206,19 @@ const ROWS: &[Row] = &[
         },
     },
     Row {
+        failure: "an answer made worse",
+        cause: "a change that suits the objective and not the input",
+        guard: "the answer must be surer, or the change is rolled back",
+        // Ordinary images have nothing to correct; dark ones have.
+        fires: |t, provoked| {
+            let stream = if provoked { Stream::ordinary(40, 57) } else { Stream::dark(40, 57) };
+            let answers = t.session(calibrate(0.0))?.slots(20).answer(&stream.images, DIMS)?;
+            let undone = |a: &Answered| matches!(a.receipt.facts.verdict.reason, Reason::LessSure { .. });
+            let n = answers.iter().filter(|a| undone(a)).count();
+            Ok(n > 10)
+        },
+    },
+    Row {
         failure: "numbers that nobody can reproduce",
         cause: "weights, configuration or order other than recorded",
         guard: "replay from the receipts",

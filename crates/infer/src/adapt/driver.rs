@@ -6,7 +6,7 @@ use std::sync::Arc;
 use acclimate_kernels::random::Key;
 use acclimate_kernels::{concat, stack};
 use acclimate_tensor::{DType, Tensor};
-use acclimate_train::{Layer, Params, Statistics};
+use acclimate_train::{Layer, Params, Statistics, loss};
 
 use super::guard::Chosen;
 use super::look::{Look, Seen};
@@ -22,8 +22,9 @@ use crate::source::SourceStatistics;
 
 /// Facts of a window, in this order, before the squared norms of the overlay's entries: the objective before and after;
 /// whether all was finite, the objective fell, and the input unusual; its score; rows kept; whether what a reset watches was
-/// too low, that number and its limit; whether a reset was due.
-pub(crate) const FACTS: usize = 11;
+/// too low, that number and its limit; whether a reset was due; whether the answer is as sure as it must be, and its entropy where that
+/// was asked.
+pub(crate) const FACTS: usize = 13;
 
 /// What one window gave.
 pub(crate) struct Outcome {
@@ -137,7 +138,13 @@ impl Driver {
             }
             _ => (finite.clone(), before.zeros_like()?),
         };
-        let accept = finite.and(&fell)?.and(&unusual)?;
+        let sureness =
+            if m.guards.contains(&Guard::MustBeSurer) { Some(loss::entropy(&logits)?.reshape(&[])?) } else { None };
+        let surer = match &sureness {
+            Some(entropy) => entropy.lt(&loss::entropy(&frozen.logits)?.reshape(&[])?)?,
+            None => finite.clone(),
+        };
+        let accept = finite.and(&fell)?.and(&unusual)?.and(&surer)?;
         let given = accept.broadcast_to(logits.shape())?.select(&logits, &frozen.logits)?;
         let state_after = now.or_old(&finite.and(&fell)?, &state)?;
         let flag = |t: &Tensor| t.cast(DType::F32)?.reshape(&[1]);
@@ -167,6 +174,8 @@ impl Driver {
             mean,
             limit,
             due,
+            flag(&surer)?,
+            number(sureness.as_ref().unwrap_or(&before.zeros_like()?))?,
         ];
         parts.extend(norms);
         // What filters said, where the window's rows are the answers.

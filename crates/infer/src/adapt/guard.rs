@@ -24,6 +24,9 @@ pub enum Guard {
     TrustRegion(f32),
     /// Outcome check: rolls back unless the objective fell.
     LossMustFall,
+    /// Outcome check: rolls back unless the answer is surer than the source model's (its entropy is lower). A change that
+    /// suits the objective but not the input leaves the network less sure.
+    MustBeSurer,
     /// Row filter: keeps rows whose entropy is below this share of ln C, C the number of classes (EATA, SAR).
     Sure(f32),
     /// Row filter: keeps rows whose likeliest class has more than this probability (pseudo-labels).
@@ -135,7 +138,11 @@ impl Guard {
                 let pass = diversity.ge(&limit)?;
                 (diversity, limit, pass)
             }
-            Guard::Unusual(_) | Guard::TrustRegion(_) | Guard::LossMustFall | Guard::Recover(_) => {
+            Guard::Unusual(_)
+            | Guard::TrustRegion(_)
+            | Guard::LossMustFall
+            | Guard::MustBeSurer
+            | Guard::Recover(_) => {
                 let zero = loss::entropy(of.logits)?.zeros_like()?;
                 let pass = zero.eq(&zero)?;
                 (zero.clone(), zero, pass)

@@ -146,11 +146,12 @@ impl Adaptation {
                 Guard::Confident(x) | Guard::Unseen(x) => share(*x),
                 Guard::ShapeMatters { drop, patches } => drop.is_finite() && *patches > 1,
                 Guard::LossMustFall | Guard::Diverse => true,
+                Guard::MustBeSurer => self.is_per_input(),
             };
             if !fine {
                 return wrong(
                     format!("guard {guard:?}"),
-                    "a number of at least 0, a share of at most 1, 2 patches or more",
+                    "a number of at least 0, a share of at most 1, 2 patches or more; one input if the answer must be surer",
                 );
             }
         }

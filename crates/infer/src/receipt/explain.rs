@@ -166,6 +166,12 @@ impl fmt::Display for Reason {
             Self::LossRose { before, after } => {
                 write!(f, "the objective went from {} to {} and had to fall", number(*before), number(*after))
             }
+            Self::LessSure { before, after } => write!(
+                f,
+                "the prediction's entropy went from {} to {} nats and had to fall",
+                number(*before),
+                number(*after)
+            ),
             Self::BetterCandidate { name, none, score } => write!(
                 f,
                 "the correction \"{name}\" scores {} where no correction scores {} (lower is better)",

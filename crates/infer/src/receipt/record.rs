@@ -282,6 +282,15 @@ pub enum Reason {
         #[serde(with = "exact")]
         after: f32,
     },
+    /// The prediction did not get surer, though it had to.
+    LessSure {
+        /// Entropy of the source model's prediction, nats.
+        #[serde(with = "exact")]
+        before: f32,
+        /// Entropy of the changed model's, nats.
+        #[serde(with = "exact")]
+        after: f32,
+    },
     /// A candidate correction scored better than none.
     BetterCandidate {
         /// The candidate's name.

@@ -19,21 +19,20 @@ pub fn stretch() -> Adaptation {
 }
 
 /// MEMO (Zhang, Levine, Finn 2022) on the normalization affine alone: for each input one SGD step against the entropy
-/// of the mean prediction over `views` views, with source statistics blended with those of the views as if the source
-/// were 16 inputs (Schneider et al. 2020; n counts the views). It answers after the step, reset after each input, and
-/// rolls back where the objective did not fall.
+/// of the mean prediction over `views` views, with statistics of which 16/17 are the source's and 1/17 the views': the source
+/// counts as 16 inputs and the views, all of one image, as one (Schneider et al. 2020, as the reference has it). It answers
+/// after the step, reset after each input, and rolls back where the objective did not fall.
 pub fn memo_affine(views: usize, rate: f64) -> Adaptation {
     Adaptation::new("memo-affine", Objective::MarginalEntropy)
         .moves(Moves::NormAffine)
-        .statistics(Statistics::Prior(16.0))
+        .statistics(Statistics::Prior(16.0 * views as f32))
         .step(optim::sgd(rate), 1)
         .window(Window::Views(Views::new(views)))
         .guard(Guard::LossMustFall)
 }
 
 /// MEMO (Zhang, Levine, Finn 2022) in full: as [`memo_affine`], with all parameters moving. The reference's rate for
-/// CIFAR-10 is 0.005, its views are AugMix compositions; here they are those of [`Views`]. Rows of a window share their
-/// statistics, so the prior counts n = `views`.
+/// CIFAR-10 is 0.005, its views are AugMix compositions; here they are those of [`Views`].
 pub fn memo(views: usize, rate: f64) -> Adaptation {
     memo_affine(views, rate).named("memo").moves(Moves::All)
 }
@@ -78,8 +77,8 @@ pub fn vote(views: usize) -> Adaptation {
 
 /// Corrects the sensor for this one image, moving nothing of the network: from the best of a few closed-form candidates,
 /// a few Adam steps on gain, offset, gamma and sharpening make the image's layer statistics likely under the source's.
-/// An image whose statistics are ordinary already (score at most `gate`) is left alone. The constants were chosen on
-/// training images.
+/// An image whose statistics are ordinary already (score at most `gate`) is left alone, and a correction that leaves the network
+/// less sure is rolled back. The constants were chosen on training images.
 pub fn calibrate(gate: f32) -> Adaptation {
     Adaptation::new("calibrate", Objective::FeatureLikelihood { entropy: 0.1, prior: 0.05 })
         .moves(Moves::Sensor)
@@ -87,4 +86,5 @@ pub fn calibrate(gate: f32) -> Adaptation {
         .step(optim::adam(0.05), 6)
         .guard(Guard::Unusual(gate))
         .guard(Guard::LossMustFall)
+        .guard(Guard::MustBeSurer)
 }
