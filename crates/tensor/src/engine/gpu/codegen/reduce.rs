@@ -5,6 +5,9 @@
 //! where it is kept, the outputs are, so that neighbors in a workgroup read neighbors in memory either way. Long
 //! reductions of few outputs are cut into chunks, whose results a second dispatch combines.
 //!
+//! Where shaders run on the host's processor ([`Caps::software`]) an output of neighbors has the eight lanes of a subgroup,
+//! which needs no barrier, and one of outputs side by side has one lane.
+//!
 //! Where the device has subgroup operations and a workgroup has one output, subgroups combine their lanes first and the
 //! first thread their parts, in place of the tree. Which lanes are in which subgroup does not matter, nor how many.
 //!
@@ -47,7 +50,7 @@ pub(in crate::engine::gpu) type Scratch = usize;
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Division {
-    /// Threads of an output: a power of four.
+    /// Threads of an output: a power of four, or a subgroup.
     lanes: usize,
     /// Whether the lanes of an output are neighbors, rather than the outputs.
     lanes_inner: bool,
