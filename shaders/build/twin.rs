@@ -31,12 +31,12 @@ const FEATURES: [(&str, Capabilities); 2] =
 
 /// The optional features that the head of a shader names: for most none.
 fn needed(shader: &Assembled) -> Result<Capabilities, Fault> {
-    let named = shader.head.iter().filter_map(|line| line.strip_prefix(NEEDS)).flat_map(str::split_whitespace);
-    named.fold(Ok(Capabilities::empty()), |all, name| {
+    let mut named = shader.head.iter().filter_map(|line| line.strip_prefix(NEEDS)).flat_map(str::split_whitespace);
+    named.try_fold(Capabilities::empty(), |all, name| {
         let known = FEATURES.iter().find(|(known, _)| *known == name);
         let (_, feature) =
             known.ok_or_else(|| shader.fault(1, 1, format!("`{name}` is no feature that shaders ask for")))?;
-        Ok(all? | *feature)
+        Ok(all | *feature)
     })
 }
 
