@@ -19,6 +19,7 @@ import math
 import os
 import pathlib
 import platform
+import re
 import signal
 import statistics
 import subprocess
@@ -161,7 +162,8 @@ def command():
 
 def record(args, ours, peer, rows):
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), platform.machine())
-    machine = args.machine or "-".join(cpu.lower().split()) + f"-{args.threads}-threads"
+    words = re.sub(r"\(.*?\)|[^a-z0-9]+", " ", cpu.lower()).split()
+    machine = args.machine or "-".join(words) + f"-{args.threads}-threads"
     folder = ROOT / "benches/runs" / f"{datetime.date.today()}-{machine}"
     folder.mkdir(parents=True, exist_ok=True)
     git = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
