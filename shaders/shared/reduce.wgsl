@@ -1,18 +1,11 @@
 // Reductions over the 256 threads of a workgroup by a fixed tree. All threads must call, and all get the result. The
-// twins of this file, `reduce_subgroup` and `reduce_alone`, say the same by
-// subgroup operations, and for rows of one thread.
+// twins of this file, `reduce_subgroup` and `reduce_alone`, say the same by subgroup operations, and for rows of one thread.
+// #import shared/rows
 
 // What `main` asks for to call them.
 struct Lane {
     @builtin(local_invocation_index) thread: u32,
 }
-
-// Threads of a row.
-const LANES: u32 = 256u;
-
-fn row_of(wid: vec3<u32>, nwg: vec3<u32>, lane: Lane) -> u32 { return workgroup_index(wid, nwg); }
-
-fn in_row(lane: Lane) -> u32 { return lane.thread; }
 
 var<workgroup> reduce_parts: array<f32, 256>;
 

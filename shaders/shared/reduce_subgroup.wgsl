@@ -1,5 +1,6 @@
 // Reductions over the 256 threads of a workgroup: subgroups first, then one part of each in order. All threads must
 // call, and all get the result. Subgroups may have any size from 4 on, and threads may lie in them in any order.
+// #import shared/rows
 
 // What `main` asks for to call them.
 struct Lane {
@@ -8,13 +9,6 @@ struct Lane {
     @builtin(subgroup_id) subgroup: u32,
     @builtin(num_subgroups) n_subgroups: u32,
 }
-
-// Threads of a row.
-const LANES: u32 = 256u;
-
-fn row_of(wid: vec3<u32>, nwg: vec3<u32>, lane: Lane) -> u32 { return workgroup_index(wid, nwg); }
-
-fn in_row(lane: Lane) -> u32 { return lane.thread; }
 
 // One part of each subgroup: 256 / 4 at most.
 var<workgroup> reduce_parts: array<f32, 64>;

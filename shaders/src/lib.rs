@@ -63,7 +63,7 @@ pub mod shared {
     pub const PAIRS: &str = include_str!("../shared/pairs.wgsl");
     /// `philox4x32(key, counter)` and `open_uniform(word)`.
     pub const PHILOX: &str = include_str!("../shared/philox.wgsl");
-    /// `workgroup_sum(value, lane)` and `workgroup_max(value, lane)` over 256 threads, after `INDEX`; `main` takes a `lane: Lane`.
+    /// `workgroup_sum(value, lane)` and `workgroup_max(value, lane)` over 256 threads; `main` takes a `lane: Lane`.
     pub const REDUCE: &str = include_str!("../shared/reduce.wgsl");
 }
 

@@ -138,11 +138,12 @@ impl Driver {
             }
             _ => (finite.clone(), before.zeros_like()?),
         };
-        let sureness =
-            if m.guards.contains(&Guard::MustBeSurer) { Some(loss::entropy(&logits)?.reshape(&[])?) } else { None };
-        let surer = match &sureness {
-            Some(entropy) => entropy.lt(&loss::entropy(&frozen.logits)?.reshape(&[])?)?,
-            None => finite.clone(),
+        let (surer, entropy) = if m.guards.contains(&Guard::MustBeSurer) {
+            let of = |logits| Ok::<_, Error>(loss::entropy(logits)?.reshape(&[])?);
+            let entropy = of(&logits)?;
+            (entropy.lt(&of(&frozen.logits)?)?, entropy)
+        } else {
+            (finite.clone(), before.zeros_like()?)
         };
         let accept = finite.and(&fell)?.and(&unusual)?.and(&surer)?;
         let given = accept.broadcast_to(logits.shape())?.select(&logits, &frozen.logits)?;
@@ -175,7 +176,7 @@ impl Driver {
             limit,
             due,
             flag(&surer)?,
-            number(sureness.as_ref().unwrap_or(&before.zeros_like()?))?,
+            number(&entropy)?,
         ];
         parts.extend(norms);
         // What filters said, where the window's rows are the answers.
