@@ -15,6 +15,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1] / "kernels" / "golden"))
 import store  # noqa: E402
+import sensor  # noqa: E402
 import single_input  # noqa: E402
 import streams  # noqa: E402
 from network import AFFINE, EPS, clear_of_noise, entropy, forward, images, marginal_entropy, network, with_leaves  # noqa: E402
@@ -97,6 +98,7 @@ def make(folder):
         worst = max(float((single[k].double() - v).abs().max() / v.abs().max()) for k, v in exact.items())
         yield path, worst, exact
     yield from single_input.make(folder, net, source, shifted)
+    yield from sensor.make(folder, net, source)
     yield from streams.make(folder, net, source)
 
 

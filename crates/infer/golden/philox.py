@@ -43,3 +43,15 @@ def normal(key, n):
     """Box and Muller 1958 from the upper 23 bits for the radius, the upper 24 for the angle."""
     radius = (np.array([block(key, (i, 0, 0, 0))[0] >> 9 for i in range(n)]) + 0.5) * 2.0**-23
     return np.sqrt(-2 * np.log(radius)) * np.cos(2 * np.pi * (uniform(key, n, 1) - 0.5))
+
+
+def stream_of_name(seed, *names):
+    """An endless stream of the host's uniform numbers for a path of names; a name's key folds in its length and its bytes."""
+    key = (seed & M32, seed >> 32)
+    for name in names:
+        for number in (len(name.encode()), *name.encode()):
+            key = block(key, (number, 0, 0, M32))[:2]
+    draw = 0
+    while True:
+        yield from ((word >> 8) / 2.0**24 for word in block(key, (0, draw, 0, 0)))
+        draw += 1

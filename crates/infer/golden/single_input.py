@@ -67,6 +67,40 @@ def memo(net, images, rate, prior, dtype):
     return {name: torch.stack(values) for name, values in out.items()}
 
 
+def low_rank_start(path, shape):
+    """The factor A that a session starts from: uniform within 1/sqrt(fan_in), as f32."""
+    draws = philox.stream_of_name(0, "low_rank", path)
+    values = np.array([next(draws) for _ in range(int(np.prod(shape)))], np.float32)
+    bound = np.float32(1) / np.sqrt(np.float32(np.prod(shape[1:])))
+    return torch.from_numpy((bound * (2 * values - 1)).reshape(shape)).double()
+
+
+def low_rank(net, images, rank, rate, n_steps, dtype):
+    """Steps of plain gradient descent on additions B·A to all weights (Hu et al. 2022), B from zeros; source statistics."""
+    weights = [name for name in net if name in ("conv1.weight", "conv2.weight", "linear.weight")]
+    start = {name: low_rank_start(name, (rank, *net[name].shape[1:])).to(dtype) for name in weights}
+    out = {"logits": [], "loss": [], "loss_after": []} | {f"delta.{n}#{end}": [] for n in weights for end in ("down", "up")}
+    here = {name: v.to(dtype) for name, v in net.items()}
+    for image in images.to(dtype):
+        moving = [torch.zeros_like(start[n], requires_grad=True) for n in weights]
+        moving += [torch.zeros(net[n].shape[0], rank, dtype=dtype, requires_grad=True) for n in weights]
+        views, losses = four_views(image), []
+        for step in range(n_steps + 1):
+            added = {n: here[n] + torch.tensordot(up, start[n] + down, 1) for n, down, up in zip(weights, moving[:3], moving[3:])}
+            logits = forward(here | added, views, "source")
+            losses.append(marginal_entropy(logits))
+            if step < n_steps:
+                gradients = torch.autograd.grad(losses[-1], moving)
+                moving = [(p - rate * g).detach().requires_grad_() for p, g in zip(moving, gradients)]
+        out["logits"].append(logits[0].detach())
+        out["loss"].append(losses[0].detach())
+        out["loss_after"].append(losses[-1].detach())
+        for n, down, up in zip(weights, moving[:3], moving[3:]):
+            out[f"delta.{n}#down"].append(down.detach())
+            out[f"delta.{n}#up"].append(up.detach())
+    return {name: torch.stack(values) for name, values in out.items()}
+
+
 def masked(image, index, count, patch, share):
     """`count` masks of one image: rows, and where they hide."""
     c, h, w = image.shape
@@ -120,6 +154,11 @@ def make(folder, net, source, images):
     path = Path(folder) / "adapt_memo.safetensors"
     exact, single = (memo(net, torch.from_numpy(images), 5e-3, 64, dtype) for dtype in (torch.float64, torch.float32))
     configuration = {"name": "memo", "batch_norm_eps": EPS, "rate": 5e-3, "n_steps": 1, "prior": 64}
+    store.write(path, source | {"x": images} | exact, {"method": configuration})
+    yield path, max(float((single[k].double() - v).abs().max() / v.abs().max()) for k, v in exact.items()), {}
+    path = Path(folder) / "adapt_memo_low_rank.safetensors"
+    exact, single = (low_rank(net, torch.from_numpy(images), 2, 0.01, 3, dtype) for dtype in (torch.float64, torch.float32))
+    configuration = {"name": "memo-low-rank", "batch_norm_eps": EPS, "rank": 2, "rate": 0.01, "n_steps": 3}
     store.write(path, source | {"x": images} | exact, {"method": configuration})
     yield path, max(float((single[k].double() - v).abs().max() / v.abs().max()) for k, v in exact.items()), {}
     yield from make_ttt(folder, net, source, images)

@@ -5,6 +5,7 @@
 mod check;
 mod traces;
 
+use acclimate_infer::adapt::{Prepare, calibrate};
 use acclimate_tensor::Device;
 
 #[test]
@@ -41,6 +42,16 @@ fn memo_by_every_form() {
 }
 
 #[test]
+fn memo_low_rank() {
+    check::memo_low_rank_trace(&Device::cpu());
+}
+
+#[test]
+fn calibrate_as_it_is() {
+    check::calibrate_trace(&Device::cpu(), calibrate(2.0));
+}
+
+#[test]
 fn ttt_mae() {
     check::ttt_mae_trace(&Device::cpu());
 }
@@ -68,5 +79,11 @@ fn traces_have_teeth() {
         // The thread's panic is the refusal.
         let follows = std::thread::spawn(move || check::steps_of(&Device::cpu(), name, method)).join();
         assert!(follows.is_err(), "a wrong {name} follows its trace: {config}");
+    }
+    let right = calibrate(2.0);
+    for method in [calibrate(1.0), right.clone().without_guards(), right.prepare(Prepare::Stretch)] {
+        let config = method.config();
+        let follows = std::thread::spawn(move || check::calibrate_trace(&Device::cpu(), method)).join();
+        assert!(follows.is_err(), "a wrong calibrate follows its trace: {config}");
     }
 }

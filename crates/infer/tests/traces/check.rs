@@ -2,14 +2,16 @@
 
 use acclimate_infer::adapt::Form;
 use acclimate_infer::adapt::{
-    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, come, cotta, deyo, eata, ema_bn, eta,
-    eta_come, forward_only, frozen, lame, memo, note, prior_bn, prior_corrected, pseudo_label, rdumb, roid, roid_views,
-    rotta, rpl, sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, calibrate, come, cotta, deyo, eata,
+    ema_bn, eta, eta_come, forward_only, frozen, lame, memo, memo_low_rank, note, prior_bn, prior_corrected,
+    pseudo_label, rdumb, roid, roid_views, rotta, rpl, sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
 };
 use acclimate_infer::receipt::{Action, Change};
+use acclimate_infer::sensor::PARAMETERS;
 use acclimate_infer::views::Views;
 use acclimate_infer::{
-    Adaptation, Answer, Guard, Moves, Objective, Reset, Session, Settle, Teacher, Weighting, Window,
+    Adaptation, Answer, Answered, Guard, Moves, Objective, Reset, Session, Settle, SourceStatistics, Teacher,
+    Weighting, Window,
 };
 use acclimate_tensor::Device;
 use acclimate_train::nn::Masks;
@@ -218,10 +220,9 @@ pub fn ttt_trace(device: &Device) {
     let mut session = Session::new(model, params, method).unwrap().slots(4);
     let answers = session.answer(&t.get("x").values, DIMS).unwrap();
     assert_close("ttt: logits", &logits(&answers), &t.get("logits").values, 10);
-    let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
-    let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
-    assert_close("ttt: loss", &of(|l| l.before), &t.get("loss").values, 0);
-    assert_close("ttt: loss after", &of(|l| l.after), &t.get("loss_after").values, 10);
+    let (before, after) = losses(&answers);
+    assert_close("ttt: loss", &before, &t.get("loss").values, 0);
+    assert_close("ttt: loss after", &after, &t.get("loss_after").values, 10);
     // A network without a side head is refused, and says so.
     let error = t_without_side_head(device);
     assert!(error.contains("side head"), "{error}");
@@ -237,10 +238,9 @@ pub fn memo_trace(device: &Device) {
         let answers = session.answer(&t.get("x").values, DIMS).unwrap();
         let what = |w: &str| format!("memo {form:?}: {w}");
         assert_close(&what("logits"), &logits(&answers), &t.get("logits").values, 1);
-        let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
-        let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
-        assert_close(&what("loss"), &of(|l| l.before), &t.get("loss").values, 0);
-        assert_close(&what("loss after"), &of(|l| l.after), &t.get("loss_after").values, 1);
+        let (before, after) = losses(&answers);
+        assert_close(&what("loss"), &before, &t.get("loss").values, 0);
+        assert_close(&what("loss after"), &after, &t.get("loss_after").values, 1);
         for (i, answer) in answers.iter().enumerate() {
             for moved in &answer.receipt.facts.moved.top {
                 let gradient = t.row(&format!("grad.{}", moved.path), i);
@@ -249,6 +249,53 @@ pub fn memo_trace(device: &Device) {
             }
         }
     }
+}
+
+/// MEMO on low-rank additions, three steps, so that both factors move: answers, losses, and how far each factor moved.
+pub fn memo_low_rank_trace(device: &Device) {
+    let t = Trace::read("memo_low_rank");
+    let views = Views { count: 4, mirror: true, gain: 0.0, offset: 0.0 };
+    let method = memo_low_rank(4, 2, 0.01).window(Window::Views(views)).without_guards().step(optim::sgd(0.01), 3);
+    let mut session = t.session(device, method).slots(3);
+    let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+    assert_close("low rank: logits", &logits(&answers), &t.get("logits").values, 3);
+    let (before, after) = losses(&answers);
+    assert_close("low rank: loss", &before, &t.get("loss").values, 0);
+    assert_close("low rank: loss after", &after, &t.get("loss_after").values, 3);
+    for (i, answer) in answers.iter().enumerate() {
+        assert_eq!(answer.receipt.facts.moved.top.len(), 5);
+        for moved in &answer.receipt.facts.moved.top {
+            let length = t.row(&format!("delta.{}", moved.path), i).iter().map(|d| d * d).sum::<f32>().sqrt();
+            assert_close(&format!("low rank: {}", moved.path), &[moved.norm], &[length], 3);
+        }
+    }
+}
+
+/// `calibrate` as it is: which candidate, six steps of Adam on the sensor, and every guard's verdict.
+pub fn calibrate_trace(device: &Device, method: Adaptation) {
+    let t = Trace::read("calibrate");
+    let (model, params) = t.network(device);
+    let source = SourceStatistics::record(&*model, &params, &t.get("source.x").values, DIMS).unwrap();
+    let mut session = Session::with_source(model, params, method, Some(source)).unwrap().slots(3);
+    let answers = session.answer(&t.get("x").values, DIMS).unwrap();
+    let accepted: Vec<f32> =
+        answers.iter().map(|a| f32::from(u8::from(a.receipt.facts.verdict.action == Action::Accepted))).collect();
+    assert_eq!(accepted, t.get("accepted").values, "calibrate: verdicts");
+    assert_close("calibrate: logits", &logits(&answers), &t.get("logits").values, 6);
+    let (before, after) = losses(&answers);
+    assert_close("calibrate: loss", &before, &t.get("loss").values, 0);
+    assert_close("calibrate: loss after", &after, &t.get("loss_after").values, 6);
+    for (i, answer) in answers.iter().enumerate() {
+        for moved in &answer.receipt.facts.moved.top {
+            let at = PARAMETERS.iter().position(|p| *p == moved.path).unwrap();
+            assert_close(&format!("calibrate: {}", moved.path), &[moved.norm], &[t.row("phi", i)[at].abs()], 6);
+        }
+    }
+}
+
+/// The objective of each answer, before its first step and after its last.
+fn losses(answers: &[Answered]) -> (Vec<f32>, Vec<f32>) {
+    answers.iter().map(|a| a.receipt.facts.loss.unwrap()).map(|l| (l.before, l.after)).unzip()
 }
 
 /// Ten steps on a trunk and a side head, whose pairs add up.
@@ -268,10 +315,9 @@ pub fn ttt_mae_trace(device: &Device) {
     let mut session = Session::new(model, params, method).unwrap().slots(4);
     let answers = session.answer(&t.get("x").values, DIMS).unwrap();
     assert_close("ttt-mae: logits", &logits(&answers), &t.get("logits").values, 5);
-    let losses: Vec<Change> = answers.iter().map(|a| a.receipt.facts.loss.unwrap()).collect();
-    let of = |f: fn(&Change) -> f32| losses.iter().map(f).collect::<Vec<_>>();
-    assert_close("ttt-mae: loss", &of(|l| l.before), &t.get("loss").values, 0);
-    assert_close("ttt-mae: loss after", &of(|l| l.after), &t.get("loss_after").values, 5);
+    let (before, after) = losses(&answers);
+    assert_close("ttt-mae: loss", &before, &t.get("loss").values, 0);
+    assert_close("ttt-mae: loss after", &after, &t.get("loss_after").values, 5);
     // Patches that do not fill the image are refused, and so is a network that does not paint.
     let (model, params) = t.painting(device);
     let error = |masks: Masks| {
@@ -308,6 +354,8 @@ pub fn all(device: &Device) {
     }
     ttt_trace(device);
     memo_trace(device);
+    memo_low_rank_trace(device);
+    calibrate_trace(device, calibrate(2.0));
     ttt_by_pairs_trace(device);
     ttt_mae_trace(device);
     eata_trace(device);

@@ -40,7 +40,8 @@ pub fn softplus(x: &Tensor) -> Result<Tensor> {
     positive.select(x, &zero)?.add(&down.exp()?.log1p()?)
 }
 
-/// min(max(x, low), high); NaN stays. The gradient is 1 inside, bounds included, and 0 outside, as in PyTorch. Fails if
+/// min(max(x, low), high); NaN stays. The gradient is 1 inside, bounds included, so that what was clipped can move
+/// back, and 0 outside: as in PyTorch until 2.13 (from 2.14 on it is 0 at the bounds). Fails if
 /// `low` is above `high` or either is NaN.
 #[track_caller]
 pub fn clamp(x: &Tensor, low: f32, high: f32) -> Result<Tensor> {
