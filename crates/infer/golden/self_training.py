@@ -262,6 +262,10 @@ ONLINE = {
         {"rate": 0.02, "radius": 0.05, "momentum": 0.9, "recover": 0.2},
         lambda net, d: Unmarked(net, d, moves=EARLY, optimizer=sgd(0.02, momentum=0.9), sure=0.4, radius=0.05, recover=0.2 * LN3),
     ),
+    "sar_come": (
+        {"rate": 0.02, "radius": 0.05, "momentum": 0.9},
+        lambda net, d: Method(net, d, moves=EARLY, optimizer=sgd(0.02, momentum=0.9), loss=conservative, sure=0.4, radius=0.05, recover=0.2 / np.log(1000) * LN3),
+    ),
     "deyo": (
         {"rate": 1e-3},
         lambda net, d: Method(net, d, moves=EARLY, optimizer=adam(1e-3), sure=0.5, shape=0.2, weight=margin_and_drop),

@@ -1,10 +1,10 @@
-"""CoTTA with plain SGD, RoTTA, and the memory of NOTE, step by step: see README.md."""
+"""CoTTA with plain SGD, RoTTA, the memory of NOTE, and online distillation, step by step: see README.md."""
 
 import numpy as np
 import philox
 import torch
 import torch.nn.functional as F
-from network import AFFINE, EPS, clear_of_noise, entropy, forward, rectify, with_leaves
+from network import AFFINE, EPS, clear_of_noise, entropy, forward, network, rectify, with_leaves
 
 ALL = ("conv1.weight", "bn1.weight", "bn1.bias", "conv2.weight", "bn2.weight", "bn2.bias", "linear.weight", "linear.bias")
 
@@ -147,7 +147,49 @@ class Banked:
         return out | {f"affine.{n}": p.detach().clone() for n, p in self.moving.items()}
 
 
+def teacher():
+    """Another network of the same shape, which saw other images."""
+    return network(np.random.default_rng(2015))
+
+
+class DistillOnline:
+    """Plain SGD on the affine towards the answers of another network (Hinton et al. 2015), within a trust region; what does
+    not bring the student nearer is rolled back, and the source answers."""
+
+    def __init__(self, net, dtype, rate=0.02, temperature=2.0, trust=0.15):
+        self.start = {k: v.to(dtype) for k, v in net.items()}
+        self.net, self.moving = with_leaves(self.start, AFFINE, dtype)
+        self.teacher = {k: v.to(dtype) for k, v in teacher().items()}
+        self.rate, self.t, self.trust = rate, temperature, trust
+
+    def loss(self, x):
+        z = forward(self.net, x, "batch")
+        log_p, log_q = (forward(self.teacher, x, "batch") / self.t).log_softmax(1), (z / self.t).log_softmax(1)
+        return z, self.t**2 * F.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
+
+    def __call__(self, step, x):
+        z, loss = self.loss(x)
+        gradients = torch.autograd.grad(loss, list(self.moving.values()))
+        with torch.no_grad():
+            ends = [p - self.rate * g - self.start[n] for (n, p), g in zip(self.moving.items(), gradients)]
+            length = torch.sqrt(sum((e**2).sum() for e in ends))
+            assert abs(float(length) - self.trust) > 1e-4
+            old = {n: p.detach().clone() for n, p in self.moving.items()}
+            for (n, p), e in zip(self.moving.items(), ends):
+                p.copy_(self.start[n] + e * min(1.0, self.trust / float(length)))
+            after = self.loss(x)[1]
+            assert abs(float(after - loss)) > 1e-3 * float(loss)
+            if after > loss:
+                z = forward(self.start, x, "source")
+                for n, p in self.moving.items():
+                    p.copy_(old[n])
+        facts = {"outside": length > self.trust, "fell": after < loss}
+        out = {"logits": z.detach(), "loss": loss.detach().reshape(1)} | {k: v.double().reshape(1) for k, v in facts.items()}
+        return out | {f"affine.{n}": p.detach().clone() for n, p in self.moving.items()}
+
+
 TEACHERS = {
+    "distill_online": ({"rate": 0.02, "temperature": 2.0, "trust": 0.15, "teacher": "numpy's default_rng(2015)"}, DistillOnline),
     "cotta": ({"rate": 0.05, "keep": 0.9, "restore": 0.05, "views": 3}, Cotta),
     "rotta": ({"rate": 1e-3, "size": 8, "share": 0.2, "keep": 0.9}, lambda net, d: Banked(net, d, "timely", True)),
     "note": ({"rate": 1e-3, "size": 8, "share": 0.2}, lambda net, d: Banked(net, d, "reservoir", False)),

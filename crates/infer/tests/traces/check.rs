@@ -2,9 +2,10 @@
 
 use acclimate_infer::adapt::Form;
 use acclimate_infer::adapt::{
-    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, calibrate, come, cotta, deyo, eata,
-    ema_bn, eta, eta_come, forward_only, frozen, lame, memo, memo_low_rank, note, prior_bn, prior_corrected,
-    pseudo_label, rdumb, roid, roid_views, rotta, rpl, sar, shot_im, statistics, t3a, tent, ttt, ttt_mae,
+    Affinity, Fisher, FisherKind, Lame, Memory, Policy, Search, alpha_bn, asr, calibrate, come, cotta, deyo,
+    distill_online, eata, ema_bn, eta, eta_come, forward_only, frozen, lame, memo, memo_low_rank, note, prior_bn,
+    prior_corrected, pseudo_label, rdumb, roid, roid_views, rotta, rpl, sar, sar_come, shot_im, statistics, t3a, tent,
+    ttt, ttt_mae,
 };
 use acclimate_infer::receipt::{Action, Change};
 use acclimate_infer::sensor::PARAMETERS;
@@ -75,6 +76,10 @@ pub fn steps_of(device: &Device, name: &str, method: Adaptation) -> usize {
                 .collect();
             assert_eq!(kept, t.row("kept", step), "{}", what("rows kept"));
         }
+        if t.has("fell") {
+            let accepted = answers[0].receipt.facts.verdict.action == Action::Accepted;
+            assert_eq!(accepted, t.row("fell", step)[0] == 1.0, "{}", what("accepted"));
+        }
         resets += usize::from(answers[0].receipt.facts.verdict.action == Action::Reset);
     }
     resets
@@ -125,6 +130,7 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
         ("eta", eta(1e-3, 0.6)),
         ("eta_come", eta_come(1e-3, 0.6)),
         ("sar", sar(0.02)),
+        ("sar_come", sar_come(0.02)),
         ("deyo", deyo(1e-3)),
         ("shot_im", shot_im(0.01)),
         ("roid", roid(1e-3).objective(Objective::LikelihoodRatio(Some(mirrored)))),
@@ -145,6 +151,7 @@ pub fn streams() -> Vec<(&'static str, Adaptation)> {
                 .statistics(Statistics::Robust(0.2))
                 .window(Window::Memory(Memory { size: 8, policy: Policy::Reservoir }, Views { count: 1, ..mirrored })),
         ),
+        ("distill_online", distill_online(0.02, 2.0, 0.15)),
         ("alpha_bn", alpha_bn(0.1)),
         ("ema_bn", ema_bn(0.1)),
         ("t3a", t3a(4)),
@@ -174,6 +181,10 @@ pub fn wrong() -> Vec<(&'static str, Adaptation)> {
         ("sar", right("sar").sharpness_aware(0.04)),
         ("sar", right("sar").step(optim::sgd(0.02), 1)),
         ("sar_recover", right("sar")),
+        ("sar_come", right("sar")),
+        ("distill_online", distill_online(0.02, 1.5, 0.15)),
+        ("distill_online", distill_online(0.02, 2.0, 0.2)),
+        ("distill_online", right("distill_online").without_guards().guard(Guard::TrustRegion(0.15))),
         ("deyo", right("deyo").weighting(Weighting::Confidence(0.4))),
         ("shot_im", right("shot_im").moves(Moves::NormAffine)),
         ("roid", right("roid").replace_settle(Settle::TowardsSource(0.98))),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use acclimate_infer::{Adaptation, Answered, Session};
 use acclimate_tensor::Device;
-use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential, TwoHeads};
+use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Sequential, Taught, TwoHeads};
 use acclimate_train::{Layer, Params};
 use safetensors::SafeTensors;
 
@@ -58,20 +58,15 @@ impl Trace {
         &array.values[i * width..(i + 1) * width]
     }
 
-    /// The network that the trace is of, with the stored weights.
+    /// The network that the trace is of, with the stored weights; with a teacher of the same shape, if that is stored.
     pub fn network(&self, device: &Device) -> (Arc<dyn Layer>, Params) {
-        let model: Arc<dyn Layer> = Arc::new(
-            Sequential::new()
-                .then(Conv2d::new("conv1", 1, 4, 3).same().without_bias())
-                .then(BatchNorm::new("bn1", 4))
-                .then(Activation::Relu)
-                .then(Conv2d::new("conv2", 4, 8, 3).same().strided(2).without_bias())
-                .then(BatchNorm::new("bn2", 8))
-                .then(Activation::Relu)
-                .then(GlobalAvgPool2d)
-                .then(Linear::new("linear", 8, 3)),
-        );
-        self.with_values(device, model)
+        if !self.has("net.teacher.linear.weight") {
+            return self.with_values(device, layers());
+        }
+        let own = layers().init(device, 0).unwrap();
+        let taught = Taught::new(layers(), layers(), &own);
+        let params = taught.params(&own, &own).unwrap();
+        (Arc::new(taught), self.filled(params))
     }
 
     /// The network of the trace of test-time training: the same behind its first layers, with a side head.
@@ -106,16 +101,34 @@ impl Trace {
     }
 
     fn with_values(&self, device: &Device, model: Arc<dyn Layer>) -> (Arc<dyn Layer>, Params) {
+        let params = model.init(device, 0).unwrap();
+        (model, self.filled(params))
+    }
+
+    fn filled(&self, params: Params) -> Params {
         let of = self.arrays.iter().filter_map(|(name, a)| Some((name.strip_prefix("net.")?, a)));
         let named = of.map(|(name, a)| (name.to_owned(), a.dims.clone(), a.values.clone())).collect();
-        let params = model.init(device, 0).unwrap().with_values(named, &self.name).unwrap();
-        (model, params)
+        params.with_values(named, &self.name).unwrap()
     }
 
     pub fn session(&self, device: &Device, method: Adaptation) -> Session {
         let (model, params) = self.network(device);
         Session::new(model, params, method).unwrap().slots(1)
     }
+}
+
+fn layers() -> Arc<dyn Layer> {
+    Arc::new(
+        Sequential::new()
+            .then(Conv2d::new("conv1", 1, 4, 3).same().without_bias())
+            .then(BatchNorm::new("bn1", 4))
+            .then(Activation::Relu)
+            .then(Conv2d::new("conv2", 4, 8, 3).same().strided(2).without_bias())
+            .then(BatchNorm::new("bn2", 8))
+            .then(Activation::Relu)
+            .then(GlobalAvgPool2d)
+            .then(Linear::new("linear", 8, 3)),
+    )
 }
 
 /// How far f32 may be from the float64 trace: the network makes about 500 roundings on the longest way (products over 36
