@@ -52,23 +52,35 @@ fn generate() -> Result<(), String> {
                 continue;
             }
         };
-        let plain = Capabilities::empty();
-        let half = halves::halves(&shader).map(|s| s.and_then(|s| reflect::reflect(&s, plain).map(|facts| (s, facts))));
-        let variants = [("half", half), ("short", twin::short(&read, &file, &shader))];
-        let mut variant_names = [None, None];
-        for ((kind, variant), own) in variants.into_iter().zip(&mut variant_names) {
-            match variant {
+        let mut variants = Vec::new();
+        let mut made = vec![(name.clone(), shader, facts, twin)];
+        for of in &twin::VARIANTS {
+            match twin::variant(&read, &file, &made[0].1, of) {
                 None => {}
                 Some(Ok((text, facts))) => {
-                    let variant = format!("{name}_{kind}");
-                    entry(&mut table, (&family, &variant), [None, None], None, &text, &facts);
-                    names.insert(variant.to_uppercase(), file.clone());
-                    *own = Some(variant.to_uppercase());
+                    variants.push((of.kind, format!("{name}_{}", of.kind).to_uppercase()));
+                    made.push((format!("{name}_{}", of.kind), text, facts, None));
                 }
                 Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
             }
         }
-        entry(&mut table, (&family, &name), variant_names, twin.as_deref(), &shader, &facts);
+        for (at, (name, shader, facts, twin)) in made.iter().enumerate() {
+            let mut own = if at == 0 { variants.clone() } else { Vec::new() };
+            let plain = Capabilities::empty();
+            let half = halves::halves(shader).map(|s| s.and_then(|s| reflect::reflect(&s, plain).map(|f| (s, f))));
+            match half {
+                None => {}
+                Some(Ok((text, facts))) => {
+                    let half = format!("{name}_half");
+                    own.push(("half", half.to_uppercase()));
+                    entry(&mut table, (&family, &half), &[], None, &text, &facts);
+                    names.insert(half.to_uppercase(), file.clone());
+                }
+                Some(Err(fault)) => faults.push(format!("shaders/{fault}")),
+            }
+            entry(&mut table, (&family, name), &own, twin.as_deref(), shader, facts);
+            names.insert(name.to_uppercase(), file.clone());
+        }
     }
     if !faults.is_empty() {
         return Err(faults.join("\n"));
@@ -100,7 +112,7 @@ fn shader_files(root: &Path) -> io::Result<Vec<(String, String)>> {
 fn entry(
     table: &mut String,
     (family, name): (&str, &str),
-    variants: [Option<String>; 2],
+    variants: &[(&str, String)],
     subgroup: Option<&str>,
     shader: &assemble::Assembled,
     facts: &reflect::Facts,
@@ -108,12 +120,18 @@ fn entry(
     let doc: String =
         shader.head.iter().fold(String::from("/// ```text\n"), |doc, line| doc + "/// " + line + "\n") + "/// ```\n";
     let reflect::Facts { n_storage, workgroup, n_params } = facts;
-    let [half, short] = variants.map(|name| name.map_or("None".into(), |name| format!("Some(&{name})")));
+    let fields: String = ["half", "short", "narrow", "eight"]
+        .iter()
+        .map(|kind| match variants.iter().find(|(of, _)| of == kind) {
+            Some((_, name)) => format!("{kind}: Some(&{name}), "),
+            None => format!("{kind}: None, "),
+        })
+        .collect();
     // Writing to a string does not fail.
     let _ = write!(
         table,
         "{doc}pub static {}: Shader = Shader {{ name: {name:?}, family: {family:?}, source: {:?}, subgroup: {subgroup:?}, \
-         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, half: {half}, short: {short} }};\n\n",
+         n_storage: {n_storage}, workgroup: {workgroup:?}, n_params: {n_params}, {fields}}};\n\n",
         name.to_uppercase(),
         shader.source,
     );

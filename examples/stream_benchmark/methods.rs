@@ -1,8 +1,8 @@
 //! The methods that the benchmark knows: one line each.
 
 use acclimate::infer::adapt::{
-    Lame, alpha_bn, asr, come, cotta, deyo, eta, forward_only, lame, memo_low_rank, prior_corrected, pseudo_label,
-    rdumb, roid, roid_views, rpl, sar, shot_im, t3a,
+    Form, Lame, alpha_bn, asr, come, cotta, deyo, eta, forward_only, lame, memo, memo_low_rank, prior_corrected,
+    pseudo_label, rdumb, roid, roid_views, rpl, sar, shot_im, t3a,
 };
 use acclimate::prelude::*;
 use anyhow::{Context, Result, bail};
@@ -70,6 +70,7 @@ pub const METHODS: &[(&str, Make)] = &[
     ("t3a", |_| t3a(20)),
     ("forward-only", |_| forward_only(0.02)),
     ("memo-low-rank", |_| memo_low_rank(16, 4, 5e-3)),
+    ("memo", |_| memo(16, 5e-3).form(Form::Pairs)),
     ("memo-affine", |_| memo_affine(16, 5e-3)),
     ("calibrate", |known| calibrate(known.gate)),
 ];

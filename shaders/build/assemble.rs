@@ -43,6 +43,13 @@ impl Assembled {
         Assembled { source, head, lines: self.lines.clone() }
     }
 
+    /// With a line before the first.
+    pub fn after(mut self, line: &str) -> Self {
+        self.source.insert_str(0, &format!("{line}\n"));
+        self.lines.insert(0, self.lines.first().cloned().unwrap_or_default());
+        self
+    }
+
     /// Whether a file was spliced in.
     pub fn has(&self, file: &str) -> bool {
         self.lines.iter().any(|(f, _)| f == file)

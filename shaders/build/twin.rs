@@ -8,26 +8,75 @@ use crate::reflect::{Facts, reflect};
 /// The file that a twin takes in place of another: (plain, with subgroup operations).
 const SUBGROUP: (&str, &str) = ("shared/reduce.wgsl", "shared/reduce_subgroup.wgsl");
 
-/// What stands in the head of a shader that is built for short rows too: a thread a row.
-const SHORT: &str = "#short";
-const ALONE: (&str, &str) = (SUBGROUP.0, "shared/reduce_alone.wgsl");
+/// A shader that is built once more with another file in place of one.
+pub struct Variant {
+    /// What stands in the head of such a shader.
+    mark: &'static str,
+    /// The end of the variant's name.
+    pub kind: &'static str,
+    /// The file, and what takes its place.
+    files: (&'static str, &'static str),
+    /// What the variant's head says beside that of the shader.
+    about: &'static str,
+}
 
-/// The shader for short rows, if its head asks for one.
+/// All kinds of variants.
+pub const VARIANTS: [Variant; 3] = [
+    Variant {
+        mark: "#short",
+        kind: "short",
+        files: (SUBGROUP.0, "shared/reduce_alone.wgsl"),
+        about: "Here a thread has a row of its own.",
+    },
+    Variant {
+        mark: "#narrow",
+        kind: "narrow",
+        files: ("shared/tile.wgsl", "shared/tile_narrow.wgsl"),
+        about: "Here a block is 32×32, and 64 threads make it.",
+    },
+    Variant {
+        mark: "#eight",
+        kind: "eight",
+        files: ("shared/sixteen.wgsl", "shared/eight.wgsl"),
+        about: "Here matrices are 8×8.",
+    },
+];
+
+/// The variant of a shader, if its head asks for it.
 ///
 /// # Errors
 /// What is wrong with it.
-pub fn short(read: Read<'_>, file: &str, shader: &Assembled) -> Option<Result<(Assembled, Facts), Fault>> {
-    shader.head.iter().any(|line| line == SHORT).then(|| {
-        let mut short = assemble(read, file, Some(ALONE))?;
-        short.head.push("Here a thread has a row of its own.".into());
-        Ok((reflect(&short, Capabilities::empty())?, short)).map(|(facts, short)| (short, facts))
+pub fn variant(
+    read: Read<'_>,
+    file: &str,
+    shader: &Assembled,
+    of: &Variant,
+) -> Option<Result<(Assembled, Facts), Fault>> {
+    shader.head.iter().any(|line| line == of.mark).then(|| {
+        let mut variant = enabled(assemble(read, file, Some(of.files))?);
+        variant.head.push(of.about.into());
+        Ok((reflect(&variant, needed(&variant)?)?, variant)).map(|(facts, variant)| (variant, facts))
     })
 }
 
 /// What stands in the head of a shader for adapters with optional features, and those features by name.
 const NEEDS: &str = "#needs ";
-const FEATURES: [(&str, Capabilities); 2] =
-    [("int64", Capabilities::SHADER_INT64), ("subgroups", Capabilities::SUBGROUP)];
+const FEATURES: [(&str, Capabilities); 3] = [
+    ("int64", Capabilities::SHADER_INT64),
+    ("subgroups", Capabilities::SUBGROUP),
+    (COOPERATIVE, Capabilities::COOPERATIVE_MATRIX.union(Capabilities::SHADER_FLOAT16).union(Capabilities::SUBGROUP)),
+];
+const COOPERATIVE: &str = "cooperative";
+
+/// With the lines at the top that cooperative matrices need; they are for native drivers alone.
+fn enabled(shader: Assembled) -> Assembled {
+    let cooperative = |line: &String| line.strip_prefix(NEEDS).is_some_and(|names| names.contains(COOPERATIVE));
+    if shader.head.iter().any(cooperative) {
+        shader.after("enable f16; enable wgpu_cooperative_matrix;")
+    } else {
+        shader
+    }
+}
 
 /// The optional features that the head of a shader names: for most none.
 fn needed(shader: &Assembled) -> Result<Capabilities, Fault> {
@@ -45,7 +94,7 @@ fn needed(shader: &Assembled) -> Result<Capabilities, Fault> {
 /// # Errors
 /// What is wrong with either, a feature that is not known, and a twin that binds something else.
 pub fn both(read: Read<'_>, file: &str) -> Result<(Assembled, Facts, Option<String>), Fault> {
-    let shader = assemble(read, file, None)?;
+    let shader = enabled(assemble(read, file, None)?);
     let facts = reflect(&shader, needed(&shader)?)?;
     if !shader.has(SUBGROUP.0) {
         return Ok((shader, facts, None));

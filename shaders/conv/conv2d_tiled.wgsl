@@ -3,6 +3,7 @@
 // The columns are read from x tile by tile and stand nowhere in memory. Formula, bindings and params as in `conv2d`.
 // Workgroups: groups · ⌈c_out/groups/64⌉ · ⌈n·oh·ow/64⌉.
 // #halves x weight
+// #narrow
 // #import shared/index
 // #import shared/conv
 // #import shared/tile
@@ -44,7 +45,7 @@ fn store_column(column: u32, row: u32, first: u32, v: vec4<f32>) {
     if (row + 3u < rows) { y[at + 3u * area] = v.w; }
 }
 
-@compute @workgroup_size(256)
+@compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
     let rows = p.c_out / p.groups;
@@ -58,8 +59,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     if (group >= p.groups) { return; }
     let row0 = tile / tiles_n % tiles_m * TILE;
     let column0 = tile % tiles_n * TILE;
-    let low = thread % 16u;
-    let high = thread / 16u;
+    let low = thread % STEP;
+    let high = thread / STEP;
     let first = group * rows;
     let row = row0 + 4u * high;
     let column = column0 + 4u * low;

@@ -32,9 +32,39 @@ pub struct Shader {
     pub half: Option<&'static Shader>,
     /// The same with a thread for each row, where there is one: for rows too short to share.
     pub short: Option<&'static Shader>,
+    /// The same in blocks of 32×32, where there is one: for products with few blocks.
+    pub narrow: Option<&'static Shader>,
+    /// The same on cooperative matrices of 8×8, where there is one.
+    pub eight: Option<&'static Shader>,
 }
 
 impl Shader {
+    /// A shader of one's own, without twin and variants.
+    #[must_use]
+    pub const fn new(
+        name: &'static str,
+        family: &'static str,
+        source: &'static str,
+        n_storage: u32,
+        workgroup: [u32; 3],
+        n_params: u32,
+    ) -> Self {
+        let none = None;
+        Shader {
+            name,
+            family,
+            source,
+            subgroup: None,
+            n_storage,
+            workgroup,
+            n_params,
+            half: none,
+            short: none,
+            narrow: none,
+            eight: none,
+        }
+    }
+
     /// The text for an adapter with subgroup operations, or for one without.
     #[must_use]
     pub fn text(&self, subgroups: bool) -> &'static str {

@@ -30,7 +30,7 @@ fn check_with(main: &str, shared: &[(&str, &str)]) -> String {
     };
     match twin::both(&read, "a/b.wgsl") {
         Ok((shader, reflect::Facts { n_storage, workgroup, n_params }, twin)) => {
-            let short = match twin::short(&read, "a/b.wgsl", &shader) {
+            let short = match twin::variant(&read, "a/b.wgsl", &shader, &twin::VARIANTS[0]) {
                 None => String::new(),
                 Some(Ok((_, facts))) => format!(", short: {}", facts.n_storage),
                 Some(Err(fault)) => format!(", short: {fault}"),

@@ -9,8 +9,7 @@ use acclimate_tensor::op::{Bind, Call, Launch, Launches};
 use acclimate_tensor::{Caps, Device, Error, Kernel, Peaks, Real, Result, Spec, Tensor, record_one};
 
 const fn shader(name: &'static str, source: &'static str, n_params: u32) -> Shader {
-    let workgroup = [256, 1, 1];
-    Shader { name, family: "peak", source, subgroup: None, n_storage: 2, workgroup, n_params, half: None, short: None }
+    Shader::new(name, "peak", source, 2, [256, 1, 1], n_params)
 }
 
 static COPY: Shader = shader("peak_copy", include_str!("copy.wgsl"), 1);

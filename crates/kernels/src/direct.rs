@@ -61,12 +61,8 @@ impl Product {
         self.m.div_ceil(BLOCK) * self.n.div_ceil(BLOCK)
     }
 
-    /// A launch of any shader of products, with the parameters and bindings that all of them have.
-    pub fn given_to(&self, launch: Launch, binds: [Bind; 3]) -> Launch {
-        self.params(launch).bind(&binds)
-    }
-
-    fn params(&self, launch: Launch) -> Launch {
+    /// The parameters that all shaders of products have.
+    pub fn params(&self, launch: Launch) -> Launch {
         launch
             .u32s(&[self.m, self.n, self.k, self.batch, self.a_stride, self.b_stride])
             .u32s(&[usize::from(self.trans_a), usize::from(self.trans_b)])

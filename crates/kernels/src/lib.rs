@@ -8,6 +8,7 @@
 pub mod composite;
 mod direct;
 pub mod ext;
+mod ladder;
 pub mod ops;
 pub mod random;
 pub mod registry;

@@ -7,7 +7,7 @@
 mod adapter;
 
 use acclimate_kernels::testkit::{all_cases, check_all, conforms, rows_are_left_out, vmap_is_the_loop};
-use acclimate_tensor::{Device, Tensor};
+use acclimate_tensor::{Device, DeviceOptions, Tensor};
 
 #[test]
 fn shaders_conform() {
@@ -21,6 +21,17 @@ fn shaders_conform_with_default_limits() {
     let Some(device) = adapter::open(Device::gpu_restricted) else { return };
     let cases = all_cases();
     check_all(cases.iter().filter(|(_, c)| c.gpu), &device, conforms).unwrap();
+}
+
+/// Every other way to launch an op, where it has some: on whatever adapter the op's own would be another.
+#[test]
+fn every_way_conforms() {
+    let cases = all_cases();
+    for way in 1..=6 {
+        let Some(device) = adapter::open(|name| Device::open(name, DeviceOptions::default().way(way))) else { return };
+        let several = |name: &str| name == "matmul" || name.starts_with("conv2d");
+        check_all(cases.iter().filter(|(op, c)| c.gpu && several(op)), &device, conforms).unwrap();
+    }
 }
 
 #[test]

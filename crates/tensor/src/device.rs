@@ -57,6 +57,10 @@ pub struct Caps {
     /// Shaders run on the host's processor, in subgroups of eight lanes and with words of 64 bits (lavapipe): workgroup
     /// memory is no nearer than storage, barriers are dear, and each lane reads and writes by itself.
     pub software: bool,
+    /// Cooperative matrices of 16×16: halves, multiplied by a subgroup together and summed as f32.
+    pub cooperative_16: bool,
+    /// The same of 8×8.
+    pub cooperative_8: bool,
 }
 
 impl Caps {
@@ -72,6 +76,8 @@ impl Caps {
             subgroups: false,
             f16: false,
             software: false,
+            cooperative_16: false,
+            cooperative_8: false,
         }
     }
 

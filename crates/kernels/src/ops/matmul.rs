@@ -7,12 +7,9 @@
 //! Operands are f32, or both f16; products and sums are of f32 in either case, and so is the result. The product of halves is
 //! that of the same numbers as f32.
 
-use acclimate_shaders::shaders::{MATMUL, MATMUL_SMALL};
 use acclimate_tensor::engine::cpu::product::{Strides, Threads, gemm};
-use acclimate_tensor::op::{
-    BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
-};
-use acclimate_tensor::{Caps, DType, Error, Real, Result, Shape, Spec, Tensor, record_one};
+use acclimate_tensor::op::{BatchCx, Batched, Call, GradCx, Kernel, Launches, Rows, arity, require_floats};
+use acclimate_tensor::{Caps, Error, Real, Result, Shape, Spec, Tensor, record_one};
 use rayon::prelude::*;
 
 use crate::direct::Product;
@@ -48,19 +45,13 @@ impl MatMul {
         Sizes { batch, m, n, k, a_stride: stride(a[0], m * k), b_stride: stride(b[0], k * n) }
     }
 
-    /// The launch for at most [`FEW`] rows.
-    fn few_rows(self, s: Sizes) -> Launch {
-        Launch::new(&MATMUL_SMALL, s.batch * s.n.div_ceil(if self.trans_b { 4 } else { 64 }))
-    }
-
-    /// A launch for operands of this dtype.
-    fn with(self, s: Sizes, launch: Launch, dtype: DType) -> Result<Launches> {
-        Ok(self.product(s).given_to(launch.of(Self::NAME, dtype)?, BINDS).into())
-    }
-
     fn product(self, s: Sizes) -> Product {
         let Sizes { batch, m, n, k, a_stride, b_stride } = s;
         Product { batch, m, n, k, a_stride, b_stride, trans_a: self.trans_a, trans_b: self.trans_b }
+    }
+
+    fn ways(self, inputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        self.product(self.sizes(&inputs[0].shape, &inputs[1].shape)).ways(Self::NAME, inputs, caps)
     }
 
     fn of(trans_a: bool, trans_b: bool, a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -133,17 +124,11 @@ impl Kernel for MatMul {
     }
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Launches> {
-        let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
-        let product = self.product(s);
-        if s.m > FEW && product.pays(caps, inputs) {
-            return Ok(product.launch(BINDS).into());
-        }
-        self.with(s, if s.m <= FEW { self.few_rows(s) } else { tiles(s) }, inputs[0].dtype)
+        Ok(self.ways(inputs, caps)?.swap_remove(0))
     }
 
-    fn alternatives(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Vec<Launches>> {
-        let s = self.sizes(&inputs[0].shape, &inputs[1].shape);
-        if s.m <= FEW { Ok(vec![self.with(s, tiles(s), inputs[0].dtype)?]) } else { Ok(Vec::new()) }
+    fn alternatives(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        Ok(self.ways(inputs, caps)?.split_off(1))
     }
 
     fn flop(&self, inputs: &[Spec], _: &[Spec]) -> u64 {
@@ -216,15 +201,6 @@ impl Kernel for MatMul {
     }
 }
 
-/// The launch for any number of rows.
-fn tiles(s: Sizes) -> Launch {
-    Launch::new(&MATMUL, s.batch * s.m.div_ceil(64) * s.n.div_ceil(64))
-}
-
-/// Both operands and the result.
-const BINDS: [Bind; 3] = [Bind::In(0), Bind::In(1), Bind::Out(0)];
-/// Rows that the shader for few of them takes.
-const FEW: usize = 8;
 /// Multiplications from which one product is worth all threads.
 const LARGE: usize = 1 << 22;
 /// Multiplications below which waking other threads costs more than it gives.
@@ -290,9 +266,9 @@ pub fn cases() -> Vec<crate::testkit::Case> {
     use crate::testkit::{Case, Input, Order, Tolerance};
     let mut cases = Vec::new();
     // Below and above the tile of 64 and the small kernel's 8 rows; every way an operand can be stored.
-    // The last four have what the direct kernel reads four of: k, m or n, all; blocks of 16 by 8 that are cut.
+    // The last have what some shaders read two or four of: k, m or n, all; cut blocks of every size.
     let sizes = [(1, 1, 1), (1, 2, 3), (3, 7, 2), (7, 33, 31), (8, 65, 5), (9, 3, 1), (33, 7, 257), (65, 66, 17)];
-    let fours = [(9, 5, 4), (12, 9, 8), (17, 12, 4), (20, 20, 68)];
+    let fours = [(9, 5, 4), (12, 9, 8), (17, 12, 4), (20, 20, 68), (136, 140, 36)];
     for (i, &(m, n, k)) in sizes.iter().chain(&fours).enumerate() {
         for (trans_a, trans_b) in [(false, false), (false, true), (true, false), (true, true)] {
             if (4..8).contains(&i) && (trans_a, trans_b) == (true, true) {
@@ -313,9 +289,10 @@ pub fn cases() -> Vec<crate::testkit::Case> {
     }
     // Halves, stored each way in turn; an odd inner size puts rows into the middle of words.
     let half = |t: &Tensor| t.cast(acclimate_tensor::DType::F16);
-    for (i, &(m, n, k)) in sizes.iter().enumerate() {
+    let eights = [(36, 44, 40), (68, 72, 36), (24, 100, 68), (140, 20, 32)];
+    for (i, &(m, n, k)) in sizes.iter().chain(&eights).enumerate() {
         let (trans_a, trans_b) = (i % 2 == 1, i % 4 > 1);
-        let [ba, bb] = [[1, 1], [3, 3], [1, 2], [2, 1]][i / 2];
+        let [ba, bb] = [[1, 1], [3, 3], [1, 2], [2, 1]][i / 2 % 4];
         let a = if trans_a { [ba, k, m] } else { [ba, m, k] };
         let b = if trans_b { [bb, n, k] } else { [bb, k, n] };
         let name = format!("halves: {a:?}{} times {b:?}{}", t(trans_a), t(trans_b));

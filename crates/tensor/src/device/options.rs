@@ -11,6 +11,7 @@ pub struct DeviceOptions {
     pub(crate) memory_limit: Option<u64>,
     pub(crate) corrupt_self_test: Option<String>,
     pub(crate) autotune: Option<Autotune>,
+    pub(crate) way: usize,
 }
 
 /// Whether an op that can be launched in more than one way is launched in the one that was fastest when it was needed first.
@@ -62,6 +63,14 @@ impl DeviceOptions {
     #[must_use]
     pub fn autotune(mut self, autotune: Autotune) -> Self {
         self.autotune = Some(autotune);
+        self
+    }
+
+    /// Launches each op in another way than its own, where it has one: the `way`th of them, or the last. To test them all;
+    /// `0` is the op's own.
+    #[must_use]
+    pub fn way(mut self, way: usize) -> Self {
+        self.way = way;
         self
     }
 

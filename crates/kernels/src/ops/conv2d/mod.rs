@@ -18,14 +18,10 @@ mod lines;
 mod products;
 #[cfg(feature = "testkit")]
 mod table;
+mod ways;
 
-use acclimate_shaders::shaders::{
-    CONV2D, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_TILED, CONV2D_TILED, CONV2D_WEIGHT_GRAD,
-};
-use acclimate_tensor::op::{
-    BatchCx, Batched, Bind, Call, GradCx, Kernel, Launch, Launches, Rows, arity, require_floats,
-};
-use acclimate_tensor::{Caps, DType, Error, Real, Result, Spec, Tensor, record_one};
+use acclimate_tensor::op::{BatchCx, Batched, Call, GradCx, Kernel, Launches, Rows, arity, require_floats};
+use acclimate_tensor::{Caps, Error, Real, Result, Spec, Tensor, record_one};
 
 use crate::window::windows;
 use geometry::Geometry;
@@ -125,16 +121,12 @@ impl Kernel for Conv2d {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
-        if let Some(launches) = products::forward(&g, caps, inputs) {
-            return Ok(launches);
-        }
-        let launch = if g.outs() < 16 || g.depth() < 16 {
-            Launch::threads(&CONV2D, outputs[0].numel())
-        } else {
-            let tiles = g.outs().div_ceil(64) * (g.n * g.oh * g.ow).div_ceil(64);
-            Launch::new(&CONV2D_TILED, self.groups * tiles)
-        };
-        with(Self::NAME, launch, &g, inputs[0].dtype)
+        Ok(ways::forward(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+    }
+
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
+        Ok(ways::forward(Self::NAME, &g, caps, inputs)?.split_off(1))
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -213,16 +205,12 @@ impl Kernel for Conv2dInputGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
-        if let Some(launches) = products::input_grad(&g, caps, inputs) {
-            return Ok(launches);
-        }
-        let launch = if g.ins() < 16 || g.outs() * g.taps() < 16 {
-            Launch::threads(&CONV2D_INPUT_GRAD, outputs[0].numel())
-        } else {
-            let tiles = g.ins().div_ceil(64) * (g.n * g.h * g.w).div_ceil(64);
-            Launch::new(&CONV2D_INPUT_GRAD_TILED, self.conv.groups * tiles)
-        };
-        with(Self::NAME, launch, &g, inputs[0].dtype)
+        Ok(ways::input_grad(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+    }
+
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
+        Ok(ways::input_grad(Self::NAME, &g, caps, inputs)?.split_off(1))
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -288,12 +276,12 @@ impl Kernel for Conv2dWeightGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
-        if let Some(launches) = products::weight_grad(&g, caps, inputs) {
-            return Ok(launches);
-        }
-        let blocks = self.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
-        let launch = Launch::new(&CONV2D_WEIGHT_GRAD, blocks);
-        with(Self::NAME, launch, &g, inputs[0].dtype)
+        Ok(ways::weight_grad(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+    }
+
+    fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
+        Ok(ways::weight_grad(Self::NAME, &g, caps, inputs)?.split_off(1))
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -328,11 +316,6 @@ fn upstream(cx: &GradCx<'_>) -> Result<Tensor> {
 /// The gradients of both inputs, of halves as halves.
 fn gradients(cx: &GradCx<'_>, a: Tensor, b: Tensor) -> Result<Vec<Option<Tensor>>> {
     Ok(vec![Some(a.cast(cx.input(0).dtype())?), Some(b.cast(cx.input(1).dtype())?)])
-}
-
-/// A launch with the parameters and bindings that the three ops have, for inputs of this dtype.
-fn with(op: &'static str, launch: Launch, g: &Geometry, dtype: DType) -> Result<Launches> {
-    Ok(launch.of(op, dtype)?.u32s(&g.params()).bind(&[Bind::In(0), Bind::In(1), Bind::Out(0)]).into())
 }
 
 fn input_grad(conv: Conv2d, dy: &Tensor, w: &Tensor, x: &[usize]) -> Result<Tensor> {

@@ -12,6 +12,10 @@ use super::{Gpu, selftest};
 /// What the ways for software adapters need of them, beside subgroups of eight lanes.
 const EIGHT_LANES: wgpu::Features = wgpu::Features::SUBGROUP.union(wgpu::Features::SHADER_INT64);
 
+/// What cooperative matrices of halves need of an adapter, beside a size that it lists.
+const COOPERATIVE: wgpu::Features =
+    wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX.union(wgpu::Features::SUBGROUP).union(wgpu::Features::SHADER_F16);
+
 /// Bindings that one group is allowed at most: more never pay.
 const MAX_STORAGE_BUFFERS: u32 = 32;
 
@@ -71,13 +75,14 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     } else {
         let software = if is_software(&info) { EIGHT_LANES } else { wgpu::Features::empty() };
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
-        (adapter.features() & (wanted | software), adapter.limits())
+        let cooperative = if sizes(&adapter) == [false; 2] { wgpu::Features::empty() } else { COOPERATIVE };
+        (adapter.features() & (wanted | software | cooperative), adapter.limits())
     };
     let request = adapter.request_device(&wgpu::DeviceDescriptor {
         label: Some("acclimate"),
         required_features: features,
         required_limits: limits.clone(),
-        experimental_features: wgpu::ExperimentalFeatures::disabled(),
+        experimental_features: experimental(features),
         // The pool above keeps what the driver would.
         memory_hints: wgpu::MemoryHints::MemoryUsage,
         trace: wgpu::Trace::Off,
@@ -85,7 +90,11 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     let (device, queue) = pollster::block_on(request)
         .map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
     let software = is_software(&info);
-    let caps = caps(&info, features, &limits);
+    let caps = Caps {
+        cooperative_16: features.contains(COOPERATIVE) && sizes(&adapter)[0],
+        cooperative_8: features.contains(COOPERATIVE) && sizes(&adapter)[1],
+        ..caps(&info, features, &limits)
+    };
     let info = DeviceInfo {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -126,6 +135,30 @@ impl Opened {
     }
 }
 
+/// Whether the adapter multiplies matrices of halves, 16×16 and 8×8, into sums of f32. A size that it does not list gives
+/// zeros without a word.
+fn sizes(adapter: &wgpu::Adapter) -> [bool; 2] {
+    let listed = adapter.cooperative_matrix_properties();
+    [16, 8].map(|side| {
+        let halves = |p: &wgpu::CooperativeMatrixProperties| {
+            [p.m_size, p.n_size, p.k_size] == [side; 3]
+                && (p.ab_type, p.cr_type) == (wgpu::CooperativeScalarType::F16, wgpu::CooperativeScalarType::F32)
+        };
+        listed.iter().any(halves)
+    })
+}
+
+/// Leave for the one experimental feature that may be among `features`.
+fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
+    if !features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX) {
+        return wgpu::ExperimentalFeatures::disabled();
+    }
+    // SAFETY: wgpu does not vouch for shaders with cooperative matrices, and only ours have them (`shaders/matmul`): they load
+    // and store within arrays of workgroup memory, in sizes that the adapter lists, with all threads of a workgroup along.
+    // The self-test tries them before anything else may.
+    unsafe { wgpu::ExperimentalFeatures::enabled() }
+}
+
 fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
     // On Metal wgpu itself needs one buffer, for the sizes of arrays; WebGPU's eight leave room for it.
     let reserved = u32::from(info.backend == wgpu::Backend::Metal && limits.max_storage_buffers_per_shader_stage > 8);
@@ -146,5 +179,7 @@ fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limit
         software: is_software(info)
             && features.contains(EIGHT_LANES)
             && [info.subgroup_min_size, info.subgroup_max_size] == [8, 8],
+        cooperative_16: false,
+        cooperative_8: false,
     }
 }

@@ -161,7 +161,7 @@ pub(super) fn default_file() -> Option<PathBuf> {
 }
 
 /// The op's own way and the others.
-fn ways(op: &dyn Op, ins: &[Spec], outs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+pub(super) fn ways(op: &dyn Op, ins: &[Spec], outs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
     let mut ways = vec![op.launch(ins, outs, caps)?];
     ways.extend(op.alternatives(ins, outs, caps)?);
     Ok(ways)

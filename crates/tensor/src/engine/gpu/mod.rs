@@ -57,6 +57,8 @@ struct Gpu {
     in_flight: Mutex<VecDeque<wgpu::SubmissionIndex>>,
     notes: Notes,
     tuner: Option<Autotuner>,
+    /// Which way of each op is taken; 0 is its own.
+    way: usize,
 }
 
 impl Gpu {
@@ -80,6 +82,7 @@ impl Gpu {
             in_flight: Mutex::default(),
             notes: Notes::default(),
             tuner: None,
+            way: options.way,
             device,
             queue,
             health,
@@ -164,7 +167,11 @@ impl Engine for Gpu {
         self.health.check()?;
         let launches = |step: &OpStep| match &self.tuner {
             Some(tuner) => tuner.launches(step, &self.caps),
-            None => step.op.launch(&step.in_specs, &step.out_specs, &self.caps),
+            None if self.way == 0 => step.op.launch(&step.in_specs, &step.out_specs, &self.caps),
+            None => {
+                let mut ways = autotune::ways(&*step.op, &step.in_specs, &step.out_specs, &self.caps)?;
+                Ok(ways.swap_remove(self.way.min(ways.len() - 1)))
+            }
         };
         Ok(Box::new(prepare::prepare(plan, &self.caps, &self.pipelines, self.uniform_alignment, &launches)?))
     }

@@ -9,6 +9,7 @@ use std::sync::{Mutex, OnceLock};
 use acclimate_shaders::shaders;
 
 use crate::device::{Caps, Device, DeviceInfo};
+use crate::dtype::DType;
 use crate::error::Result;
 use crate::op::{Bind, Call, Kernel, Launch, Launches, record_one};
 use crate::real::Real;
@@ -29,6 +30,8 @@ struct Path {
 const PATHS: &[Path] = &[
     Path { name: "subgroup reductions", flag: |c| &mut c.subgroups, case: subgroups },
     Path { name: "vectors of eight lanes", flag: |c| &mut c.software, case: eight_lanes },
+    Path { name: "cooperative matrices of 16×16", flag: |c| &mut c.cooperative_16, case: |d| cooperative(d, 64) },
+    Path { name: "cooperative matrices of 8×8", flag: |c| &mut c.cooperative_8, case: |d| cooperative(d, 32) },
 ];
 
 /// Sums and extremes of integers, of a length that leaves some threads with one element less; a row of a normalization.
@@ -46,6 +49,45 @@ fn eight_lanes(device: &Device) -> Result<Vec<Tensor>> {
     let x: Vec<f32> = (0..n * n).map(|i| f32::from(i * 37 % 11) - 5.0).collect();
     let x = Tensor::from_slice(device, &x, &[n.into(), n.into()])?;
     Ok(vec![record_one(Square, &[&x])?, x.add(&x)?])
+}
+
+/// Products of halves that are stored each way, in cut blocks and more than one step of k; `tile` is a block's side.
+fn cooperative(device: &Device, tile: usize) -> Result<Vec<Tensor>> {
+    let n: u16 = 100;
+    let x: Vec<f32> = (0..n * n).map(|i| f32::from(i % 101 * 37 % 11) - 5.0).collect();
+    let x = Tensor::from_slice(device, &x, &[n.into(), n.into()])?.cast(DType::F16)?;
+    let stored = [(false, false), (false, true), (true, false), (true, true)];
+    stored.iter().map(|&(trans_a, trans_b)| record_one(Cooperative { tile, trans_a, trans_b }, &[&x])).collect()
+}
+
+/// A square matrix of halves times itself, either side transposed, on cooperative matrices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Cooperative {
+    tile: usize,
+    trans_a: bool,
+    trans_b: bool,
+}
+
+impl Kernel for Cooperative {
+    const NAME: &'static str = "self_test_cooperative";
+    fn shape(&self, inputs: &[Spec]) -> Result<Vec<Spec>> {
+        Ok(vec![Spec::f32(inputs[0].shape.dims())?])
+    }
+    fn reference<R: Real>(&self, call: &mut Call<'_, R>) {
+        let (n, x) = (call.in_specs[0].as_rows().1, call.numbers(0));
+        let at = |transposed: bool, i: usize, j: usize| if transposed { x[j * n + i] } else { x[i * n + j] };
+        for (place, y) in call.out_real(0).iter_mut().enumerate() {
+            let (i, j) = (place / n, place % n);
+            *y = (0..n).fold(R::of(0.0), |sum, q| sum + at(self.trans_a, i, q) * at(self.trans_b, q, j));
+        }
+    }
+    fn launch(&self, inputs: &[Spec], _: &[Spec], _: &Caps) -> Result<Launches> {
+        let n = inputs[0].as_rows().1;
+        let eight = if self.tile == 32 { shaders::MATMUL_COOP.eight } else { None };
+        let launch = Launch::new(eight.unwrap_or(&shaders::MATMUL_COOP), n.div_ceil(self.tile).pow(2));
+        let launch = launch.u32s(&[n, n, n, 1, 0, 0, usize::from(self.trans_a), usize::from(self.trans_b)]);
+        Ok(launch.bind(&[Bind::In(0), Bind::In(0), Bind::Out(0)]).into())
+    }
 }
 
 /// A square matrix times itself.

@@ -1,0 +1,142 @@
+//! Ways to make a product of matrices, and the static rule that takes one by adapter and shape.
+//!
+//! A GPU is busy with some dozens of workgroups. Where the product has enough of the largest blocks these are the best, for
+//! each number read is multiplied most often; with less of them smaller blocks go around; and where even those are few and k
+//! is long, k is cut into slices. How it is cut depends on the shape of one product alone: the number of products side by side
+//! (of inputs that are adapted together) changes no bit of any of them.
+
+use acclimate_shaders::Shader;
+use acclimate_shaders::shaders::{MATMUL, MATMUL_COOP, MATMUL_SMALL, MATMUL_WIDE, SUM_PARTS};
+use acclimate_tensor::op::{Bind, Launch, Launches};
+use acclimate_tensor::{Caps, DType, Result, Spec};
+
+use crate::direct::Product;
+
+/// Workgroups that keep a GPU busy.
+pub(crate) const BUSY: usize = 64;
+/// Rows that the shader for few of them takes.
+const FEW: usize = 8;
+/// Terms that a slice of a sum has at least.
+const LONG: usize = 128;
+
+/// One way to make a product.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// At most [`FEW`] rows.
+    Few,
+    /// A subgroup of eight lanes for each block, on software adapters.
+    Direct,
+    /// Cooperative matrices of 16×16 or 8×8, of halves.
+    Cooperative(usize),
+    /// Blocks of 128×128.
+    Wide,
+    /// Blocks of 64×64.
+    Tiles,
+    /// Blocks of 32×32.
+    Narrow,
+    /// Blocks of 32×32, each slice of k by itself.
+    Slices,
+}
+
+impl Product {
+    /// All ways to make this product, the one that the rule takes first. `inputs` are the op's.
+    pub fn ways(&self, op: &'static str, inputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let dtype = inputs[0].dtype;
+        let can = |way: Way| match way {
+            Way::Few => self.m <= FEW,
+            Way::Direct => self.pays(caps, inputs),
+            Way::Cooperative(side) => {
+                let there = if side == 16 { caps.cooperative_16 } else { caps.cooperative_8 };
+                there && dtype == DType::F16 && self.in_fours()
+            }
+            Way::Slices => self.slices() > 1 && self.slices() * self.batch * self.m * self.n * 4 <= caps.max_binding,
+            Way::Wide | Way::Tiles | Way::Narrow => true,
+        };
+        let all = [Way::Few, Way::Direct, Way::Cooperative(16), Way::Cooperative(8)];
+        let all = all.into_iter().chain([Way::Wide, Way::Tiles, Way::Narrow, Way::Slices]);
+        let mut ways: Vec<Way> = all.filter(|&way| can(way)).collect();
+        let best = self.best(caps, &ways);
+        ways.sort_by_key(|&way| way != best);
+        ways.into_iter().map(|way| self.launch_as(way, op, dtype)).collect()
+    }
+
+    fn best(&self, caps: &Caps, ways: &[Way]) -> Way {
+        let first = |wanted: &[Way]| wanted.iter().copied().find(|way| ways.contains(way));
+        if caps.software {
+            // Barriers are dear there: as few as can be.
+            return first(&[Way::Few, Way::Direct]).unwrap_or(Way::Tiles);
+        }
+        let shared = first(&[Way::Few, Way::Cooperative(16), Way::Cooperative(8)]);
+        if let Some(way) = shared {
+            return way;
+        }
+        // Of one product: see above.
+        let blocks = |side: usize| self.m.div_ceil(side) * self.n.div_ceil(side);
+        let sides = [(128, Way::Wide), (64, Way::Tiles), (32, Way::Narrow)];
+        let busy = sides.iter().find(|&&(side, _)| self.batch * blocks(side) >= BUSY);
+        match busy {
+            Some(&(_, way)) if blocks(32) >= BUSY || !ways.contains(&Way::Slices) => way,
+            _ => first(&[Way::Slices]).unwrap_or(Way::Narrow),
+        }
+    }
+
+    fn launch_as(&self, way: Way, op: &'static str, dtype: DType) -> Result<Launches> {
+        let blocks = |side: usize| self.batch * self.m.div_ceil(side) * self.n.div_ceil(side);
+        let whole = |shader: &'static Shader, side: usize| -> Result<Launches> {
+            let launch = self.params(Launch::new(shader, blocks(side))).u32(self.k.next_multiple_of(16));
+            Ok(launch.of(op, dtype)?.bind(&BINDS).into())
+        };
+        let narrow = MATMUL.narrow.unwrap_or(&MATMUL);
+        match way {
+            Way::Few => {
+                let workgroups = self.batch * self.n.div_ceil(if self.trans_b { 4 } else { 64 });
+                Ok(self.params(Launch::new(&MATMUL_SMALL, workgroups)).of(op, dtype)?.bind(&BINDS).into())
+            }
+            Way::Direct => Ok(self.launch(BINDS).into()),
+            Way::Cooperative(16) => Ok(self.params(Launch::new(&MATMUL_COOP, blocks(64))).bind(&BINDS).into()),
+            Way::Cooperative(_) => {
+                let eight = MATMUL_COOP.eight.unwrap_or(&MATMUL_COOP);
+                Ok(self.params(Launch::new(eight, blocks(32))).bind(&BINDS).into())
+            }
+            Way::Wide => whole(&MATMUL_WIDE, 128),
+            Way::Tiles => whole(&MATMUL, 64),
+            Way::Narrow => whole(narrow, 32),
+            Way::Slices => {
+                let (slice, slices) = (self.slice(), self.slices());
+                let parts = self.params(Launch::new(narrow, slices * blocks(32))).u32(slice).of(op, dtype)?;
+                let size = self.batch * self.m * self.n;
+                let sum = Launch::threads(&SUM_PARTS, size).u32s(&[1, size, slices]);
+                Ok(Launches {
+                    scratch: vec![slices * size * size_of::<f32>()],
+                    list: vec![
+                        parts.bind(&[Bind::In(0), Bind::In(1), Bind::Scratch(0)]),
+                        sum.bind(&[Bind::Scratch(0), Bind::Out(0)]),
+                    ],
+                })
+            }
+        }
+    }
+
+    /// Whether four halves that are read together lie side by side.
+    fn in_fours(&self) -> bool {
+        let fours = |n: usize| n > 0 && n.is_multiple_of(4);
+        fours(if self.trans_a { self.m } else { self.k }) && fours(if self.trans_b { self.k } else { self.n })
+    }
+
+    fn slice(&self) -> usize {
+        slice(self.k, self.m.div_ceil(32) * self.n.div_ceil(32))
+    }
+
+    fn slices(&self) -> usize {
+        self.k.div_ceil(self.slice())
+    }
+}
+
+/// Both operands and the result.
+const BINDS: [Bind; 3] = [Bind::In(0), Bind::In(1), Bind::Out(0)];
+
+/// How many of `n` terms each slice of a sum takes, so that `blocks` of each slice keep a GPU busy: a multiple of 16.
+pub(crate) fn slice(n: usize, blocks: usize) -> usize {
+    let wanted = BUSY.div_ceil(blocks.max(1)).min(n.div_ceil(LONG));
+    n.div_ceil(wanted.max(1)).next_multiple_of(16).max(16)
+}
