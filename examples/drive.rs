@@ -2,6 +2,8 @@
 //! Each frame is answered within its thirtieth of a second, on the rung of the budget that fits; adaptation has to earn its
 //! place by the late labels. Writes a report to scroll through and receipts, and replays them.
 
+#[path = "quickstart/profile.rs"]
+mod profile;
 #[path = "drive/report.rs"]
 mod report;
 #[path = "drive/road.rs"]
@@ -42,7 +44,7 @@ struct Options {
     /// Seconds instead of minutes: few frames, one epoch, the repository's images
     #[arg(long)]
     smoke: bool,
-    /// Device statistics at the end
+    /// Device statistics and the launches of one frame at the end
     #[arg(long)]
     profile: bool,
     /// Passes through the training images; by default 20 for the signs and 6 for the clothes
@@ -170,7 +172,7 @@ fn main() -> Result<()> {
         if outcome.holds() { "holds" } else { "FAILS" }
     );
     if o.profile {
-        eprintln!("{:#?}", device.stats());
+        profile::show(&mut session, &road.test.to_f32(0..1)?, dims, &o.out)?;
     }
     if o.json {
         let line = serde_json::json!({

@@ -1,6 +1,8 @@
 //! Train a small classifier on real images, shift the test images as a camera in the world would, and answer them in
 //! eight ways, two of which adapt each image alone with its own weights. Writes a report and receipts, and replays them.
 
+#[path = "quickstart/profile.rs"]
+mod profile;
 #[path = "quickstart/report.rs"]
 mod report;
 #[path = "quickstart/train.rs"]
@@ -41,7 +43,7 @@ struct Options {
     /// Images of each class that the costly methods answer: the first ones in file order
     #[arg(long, default_value_t = SUBSET)]
     per_class: usize,
-    /// Device statistics at the end
+    /// Device statistics and the launches of one batch of `calibrate` at the end
     #[arg(long)]
     profile: bool,
 }
@@ -192,7 +194,8 @@ fn main() -> Result<()> {
         if replay_ok { "holds" } else { "FAILS" }
     );
     if o.profile {
-        eprintln!("{:#?}", device.stats());
+        let pixels = test_set.to_f32(0..test_set.len().min(slots))?;
+        profile::show(&mut session(calibrate(gate))?, &pixels, dims, &o.out)?;
     }
     if o.json {
         let line = serde_json::json!({

@@ -10,6 +10,8 @@ mod export;
 mod methods;
 #[path = "stream_benchmark/output.rs"]
 mod output;
+#[path = "quickstart/profile.rs"]
+mod profile;
 #[path = "stream_benchmark/subject.rs"]
 mod subject;
 #[allow(dead_code, reason = "the quick start shows more of its training")]
@@ -17,6 +19,7 @@ mod subject;
 mod train;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,7 +29,7 @@ use acclimate::infer::evaluate::stream::{self, Order, Part, visits};
 use acclimate::infer::evaluate::table::{Compared, Row, markdown};
 use acclimate::infer::evaluate::versus::Versus;
 use acclimate::prelude::*;
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 use methods::Known;
 use subject::{Shifted, Subject};
@@ -100,7 +103,7 @@ struct Options {
     /// Seconds instead of minutes: few images, every order and method
     #[arg(long)]
     smoke: bool,
-    /// Device statistics at the end
+    /// Device statistics and the launches of one batch of each method at the end
     #[arg(long)]
     profile: bool,
 }
@@ -148,7 +151,15 @@ fn main() -> Result<()> {
     println!("{}", markdown(&rows));
     println!("table, rows and report: {}", o.out.display());
     if o.profile {
-        eprintln!("{:#?}", device.stats());
+        let (first, dims) = (&shifted[0], subject.dims());
+        let n = o.batch.min(first.images.len()) * dims.iter().product::<usize>();
+        let known = Known::new(subject.source.as_ref().map_or(0.0, |source| source.quantile(o.ordinary)), None);
+        for wanted in methods::chosen(&o.methods)? {
+            let folder = o.out.join(&wanted.name);
+            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+            let mut session = session(&subject, wanted.method(&known), 32.min(o.batch), o.seed)?;
+            profile::show(&mut session, &first.pixels[..n], dims, &folder)?;
+        }
     }
     if o.json {
         let line = serde_json::json!({
@@ -157,6 +168,12 @@ fn main() -> Result<()> {
         println!("{line}");
     }
     Ok(())
+}
+
+fn session(subject: &Subject, method: Adaptation, slots: usize, seed: u64) -> Result<Session> {
+    let source = if method.needs_source_statistics() { subject.source.clone() } else { None };
+    let session = Session::with_source(subject.model.clone(), subject.params.clone(), method, source)?;
+    Ok(session.slots(slots).seed(seed))
 }
 
 fn parts<'a>(shifted: &'a [Shifted], subject: &Subject) -> Vec<Part<'a>> {
@@ -272,12 +289,8 @@ impl Bench<'_> {
 
     /// One method over one stream, with a bar.
     fn play(&self, method: Adaptation, parts: &[Part<'_>], protocol: Protocol, label: &str) -> Result<Run> {
-        let subject = self.subject;
-        let source = if method.needs_source_statistics() { subject.source.clone() } else { None };
         let slots = if protocol.order == Order::Single { 1 } else { 32.min(protocol.batch) };
-        let mut session = Session::with_source(subject.model.clone(), subject.params.clone(), method, source)?
-            .slots(slots)
-            .seed(self.o.seed);
+        let mut session = session(self.subject, method, slots, self.o.seed)?;
         let n = visits(parts, protocol.order, protocol.batch, protocol.seed)?.len();
         let mut shown = Progress::Auto.begin(label, n as u64);
         let played = run(&mut session, parts, &protocol, &mut |done, of| {

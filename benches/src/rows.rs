@@ -4,7 +4,7 @@
 use acclimate_kernels::{self as kernels, TensorOps};
 use acclimate_tensor::transform::grad::grad;
 use acclimate_tensor::transform::vmap::vmap_with;
-use acclimate_tensor::{Device, Tensor};
+use acclimate_tensor::{DType, Device, Tensor};
 use acclimate_train::nn::{Activation, BatchNorm, Conv2d, GlobalAvgPool2d, Linear, Mixed, Mlp, Sequential};
 use acclimate_train::optim::{self, Optimizer, State, StepCx};
 use acclimate_train::{Kind, Layer, Params, Pass, Statistics, loss};
@@ -35,6 +35,7 @@ pub const MIXED: &[(&str, Make)] = &[("mlp_step_half", mlp_step_half), ("cnn_ste
 /// Rows that run only when somebody names them: they take long where there is no GPU, or compare ways of our own.
 pub const LARGE: &[(&str, Make)] = &[
     ("matmul_4096", |d, size| matmul("matmul_4096", d, size.of(4096, 67))),
+    ("matmul_4096_half", matmul_half),
     ("attention", |d, size| attention("attention", d, size, fused)),
     ("attention_composite", |d, size| attention("attention_composite", d, size, composite)),
 ];
@@ -71,6 +72,14 @@ fn tensor(d: &Device, dims: &[usize], salt: u32) -> Result<Tensor> {
 fn matmul(name: &'static str, d: &Device, n: usize) -> Result<Row> {
     let inputs = (tensor(d, &[n, n], 1)?, tensor(d, &[n, n], 2)?);
     Ok(Row::new(name, Vec::<Tensor>::new(), inputs, |state, (a, b)| Ok((state, a.matmul(&b)?))))
+}
+
+/// Of halves, which cooperative matrices take where there are some.
+fn matmul_half(d: &Device, size: Size) -> Result<Row> {
+    let n = size.of(4096, 68);
+    let half = |salt| Ok::<_, anyhow::Error>(tensor(d, &[n, n], salt)?.cast(DType::F16)?);
+    let inputs = (half(1)?, half(2)?);
+    Ok(Row::new("matmul_4096_half", Vec::<Tensor>::new(), inputs, |state, (a, b)| Ok((state, a.matmul(&b)?))))
 }
 
 fn relu_chain(d: &Device, size: Size) -> Result<Row> {

@@ -30,12 +30,12 @@ fn check_with(main: &str, shared: &[(&str, &str)]) -> String {
     };
     match twin::both(&read, "a/b.wgsl") {
         Ok((shader, reflect::Facts { n_storage, workgroup, n_params }, twin)) => {
-            let short = match twin::variant(&read, "a/b.wgsl", &shader, &twin::VARIANTS[0]) {
-                None => String::new(),
-                Some(Ok((_, facts))) => format!(", short: {}", facts.n_storage),
-                Some(Err(fault)) => format!(", short: {fault}"),
+            let variant = |of: &twin::Variant| match twin::variant(&read, "a/b.wgsl", &shader, of)? {
+                Ok((_, facts)) => Some(format!(", {}: {}", of.kind, facts.n_storage)),
+                Err(fault) => Some(format!(", {}: {fault}", of.kind)),
             };
-            format!("sound: {n_storage} {workgroup:?} {n_params}{}{short}", twin.map_or("", |_| " twice"))
+            let variants: String = twin::VARIANTS.iter().filter_map(variant).collect();
+            format!("sound: {n_storage} {workgroup:?} {n_params}{}{variants}", twin.map_or("", |_| " twice"))
         }
         Err(fault) => fault.to_string(),
     }

@@ -1,5 +1,6 @@
 //! The lazy tensor: a cheap handle to a node of a graph. Methods record nodes; nothing runs until a value is asked for.
 
+use std::cell::Cell;
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,6 +16,26 @@ use crate::eval;
 use crate::op::Op;
 use crate::reading::Reading;
 use crate::shape::{Shape, Spec};
+
+thread_local! {
+    static ON_BEHALF: Cell<Option<&'static Location<'static>>> = const { Cell::new(None) };
+}
+
+/// While it lives, what this thread records counts as recorded at another place: gradients and batched ops at that of the op
+/// that they are of, so that labels and errors name the user's line.
+pub(crate) struct OnBehalf(Option<&'static Location<'static>>);
+
+impl OnBehalf {
+    pub fn of(node: &Node) -> Self {
+        OnBehalf(ON_BEHALF.replace(Some(node.at)))
+    }
+}
+
+impl Drop for OnBehalf {
+    fn drop(&mut self) {
+        ON_BEHALF.set(self.0);
+    }
+}
 
 /// What a node is now.
 pub(crate) enum State {
@@ -192,6 +213,7 @@ impl Tensor {
     ) -> Vec<Tensor> {
         let n = specs.len();
         let sources: SmallVec<[Arc<Node>; 4]> = inputs.iter().map(|t| t.node.clone()).collect();
+        let at = ON_BEHALF.get().unwrap_or(at);
         let node = Node::new(specs, device.clone(), at, State::Pending { op, inputs });
         sources.iter().for_each(|s| s.add_reader(&node));
         (0..n).map(|out| Tensor { node: node.clone(), out }).collect()

@@ -2,13 +2,13 @@
 //!
 //! The environment is read once in a process, so the tests run again as children of their own.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::panic)]
 
 mod adapter;
 
 use std::process::Command;
 
-use acclimate_tensor::{Device, Error, Result, Tensor};
+use acclimate_tensor::{Device, Error, Result, Tensor, grad, vmap};
 
 /// Runs a test of this file again, with checks; whether this is that run.
 fn again(test: &str) -> bool {
@@ -59,6 +59,27 @@ fn the_first_node_that_is_not_finite_is_named() {
     if again("the_first_node_that_is_not_finite_is_named") {
         check(&Device::cpu()).unwrap();
     }
+}
+
+/// A gradient, and what `vmap` makes of an op, are named by the line of the op that they are of.
+#[test]
+fn what_is_made_of_an_op_is_named_by_its_line() {
+    if !again("what_is_made_of_an_op_is_named_by_its_line") {
+        return;
+    }
+    let device = Device::cpu();
+    let x = Tensor::from_slice(&device, &[0f32, 1.0, -1.0], &[3, 1]).unwrap();
+    let line = |e: Error| match e {
+        Error::NotFinite { at, .. } => at,
+        e => panic!("{e}"),
+    };
+    let (y, here) = (x.narrow(0, 0, 2).unwrap().sqrt().unwrap().sum(&[]).unwrap(), line!());
+    let found = line(grad(&y, x.clone()).unwrap().to_vec::<f32>().unwrap_err());
+    assert!(found.contains(&format!("finite_check.rs:{here}")), "{found}, not line {here}");
+    let here = line!() + 1;
+    let y = vmap(|x: Tensor| x.ln(), x.narrow(0, 1, 2).unwrap()).unwrap();
+    let found = line(y.to_vec::<f32>().unwrap_err());
+    assert!(found.contains(&format!("finite_check.rs:{here}")), "{found}, not line {here}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ mod adapter;
 
 use std::sync::Mutex;
 
-use acclimate_tensor::{Device, DeviceOptions, Result, Tensor};
+use acclimate_tensor::{Caps, Device, DeviceOptions, Result, Tensor};
 
 /// What was logged.
 static LOG: Mutex<Vec<String>> = Mutex::new(Vec::new());
@@ -36,31 +36,36 @@ fn right_answers(device: &Device) -> Result<()> {
 
 #[test]
 fn a_path_that_fails_is_off() -> Result<()> {
-    const PATH: &str = "subgroup reductions";
+    const PATHS: [(&str, fn(&Caps) -> bool); 4] = [
+        ("subgroup reductions", |c| c.subgroups),
+        ("vectors of eight lanes", |c| c.software),
+        ("cooperative matrices of 16×16", |c| c.cooperative_16),
+        ("cooperative matrices of 8×8", |c| c.cooperative_8),
+    ];
     log::set_logger(&Logger).unwrap();
     log::set_max_level(log::LevelFilter::Warn);
     let Some(sound) = adapter::open(Device::named) else { return Ok(()) };
     assert_eq!(sound.stats(), Default::default(), "the self-test leaves no trace");
     right_answers(&sound)?;
-    if !sound.caps().subgroups {
-        println!("skipped: the adapter has no subgroups to turn off");
-        return Ok(());
+    for (path, has) in PATHS {
+        if !has(sound.caps()) {
+            println!("skipped: the adapter has no {path} to turn off");
+            continue;
+        }
+        assert!(LOG.lock().unwrap().iter().all(|line| !line.contains(path)));
+        let broken = |name: &str| Device::open(name, DeviceOptions::default().corrupt_self_test(path));
+        let device = adapter::open(broken).unwrap();
+        assert!(!has(device.caps()), "{device}");
+        right_answers(&device)?;
+        let log = LOG.lock().unwrap();
+        let lines: Vec<&String> = log.iter().filter(|line| line.contains(path)).collect();
+        let [warning] = lines[..] else { panic!("one warning, not {log:?}") };
+        for part in [path, &sound.info().name, &sound.info().driver, "expected ", "found "] {
+            assert!(warning.contains(part), "{warning} lacks {part}");
+        }
+        drop(log);
+        // Nobody else is touched by it.
+        assert!(has(adapter::open(Device::named).unwrap().caps()));
     }
-    assert!(LOG.lock().unwrap().iter().all(|line| !line.contains(PATH)));
-
-    let broken = |name: &str| Device::open(name, DeviceOptions::default().corrupt_self_test(PATH));
-    let device = adapter::open(broken).unwrap();
-    assert!(!device.caps().subgroups, "{device}");
-    right_answers(&device)?;
-    let log = LOG.lock().unwrap();
-    let lines: Vec<&String> = log.iter().filter(|line| line.contains(PATH)).collect();
-    let [warning] = lines[..] else { panic!("one warning, not {log:?}") };
-    for part in [PATH, &sound.info().name, &sound.info().driver, "expected ", "found "] {
-        assert!(warning.contains(part), "{warning} lacks {part}");
-    }
-    drop(log);
-
-    // Nobody else is touched by it.
-    assert!(adapter::open(Device::named).unwrap().caps().subgroups);
     Ok(())
 }

@@ -260,7 +260,11 @@ impl<'g> Fuser<'g> {
     fn emit_map(&mut self, r: Ref) -> Result<ValueId> {
         let node = &self.graph.nodes[r.0];
         let spec = node.specs[r.1].clone();
-        let (program, label) = self.program(r, "")?;
+        let (program, mut label) = self.program(r, "")?;
+        if label.is_empty() {
+            // Values that move, and no work on them.
+            label = "move".into();
+        }
         let out = self.new_value(spec.clone(), None, None);
         let (dims, _, program) = collapsed(&spec.shape, &vec![false; spec.shape.rank()], program);
         self.step_of(r.0, Action::Map(MapStep { dims, program, outs: vec![out] }), label);

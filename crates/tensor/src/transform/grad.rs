@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::{Core, GradCx, View};
-use crate::tensor::Tensor;
+use crate::tensor::{OnBehalf, Tensor};
 use crate::transform::tree::Tree;
 
 /// Gradients of a one-element loss with respect to `wrt`, in the same structure. Where the loss does not depend on a
@@ -128,6 +128,7 @@ fn gradients(outputs: &[(Tensor, Tensor)], targets: &[Tensor]) -> Result<Vec<Ten
             flows.entry((x.node.id, x.out)).or_default().pieces.push((start, dy.clone()));
             continue;
         }
+        let _at = OnBehalf::of(&tensor.node);
         let grads = op.grad(&GradCx { inputs, outputs: &outs, upstream: &upstream })?;
         for (x, dx) in inputs.iter().zip(grads) {
             if let (Some(dx), true) = (dx, on_path.contains(&x.node.id)) {

@@ -6,7 +6,7 @@ use std::panic::Location;
 use crate::error::{Error, Result};
 use crate::op::{BatchCx, Batched};
 use crate::shape::{Shape, Spec};
-use crate::tensor::Tensor;
+use crate::tensor::{OnBehalf, Tensor};
 use crate::transform::tree::Tree;
 
 /// Runs `f`, written for one input, for each input along the leading axis of every tensor of `args`. Tensors that `f`
@@ -90,6 +90,7 @@ fn push_batch(outputs: &[Tensor], holes: &[Tensor], inputs: Vec<Tensor>, n: usiz
             done.insert(id, None);
             continue;
         }
+        let _at = OnBehalf::of(&tensor.node);
         let outs = op.batch(&BatchCx { inputs: &batched, n })?;
         for (out, spec) in outs.iter().zip(&tensor.node.specs) {
             if out.shape() != &spec.shape.with_leading(n)? {

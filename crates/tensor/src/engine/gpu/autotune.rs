@@ -169,7 +169,10 @@ pub(super) fn ways(op: &dyn Op, ins: &[Spec], outs: &[Spec], caps: &Caps) -> Res
 
 /// Whether small integers say something of a step: it has real inputs alone, and changes none.
 fn can_try(step: &OpStep) -> bool {
-    step.op.in_place().is_empty() && step.in_specs.iter().chain(&step.out_specs).all(|s| s.dtype == DType::F32)
+    let real = |s: &Spec| matches!(s.dtype, DType::F32 | DType::F16);
+    step.op.in_place().is_empty()
+        && step.in_specs.iter().all(real)
+        && step.out_specs.iter().all(|s| s.dtype == DType::F32)
 }
 
 /// The time of one way and what it gives.
@@ -177,7 +180,9 @@ fn timed(step: &OpStep, way: usize, device: &Device, best: Duration) -> Result<(
     let values = |spec: &Spec, salt: usize| -> Vec<f32> {
         (0..spec.numel()).map(|i| (((i + salt).wrapping_mul(0x9E37_79B1) >> 13) % 5) as f32 - 2.0).collect()
     };
-    let inputs = step.in_specs.iter().zip(0..).map(|(s, salt)| Tensor::from_slice(device, &values(s, salt), &s.shape));
+    // Small integers are halves as well.
+    let input = |(s, salt): (&Spec, usize)| Tensor::from_slice(device, &values(s, salt), &s.shape)?.cast(s.dtype);
+    let inputs = step.in_specs.iter().zip(0..).map(input);
     let inputs = inputs.collect::<Result<Vec<_>>>()?;
     let op: Arc<dyn Op> = Arc::new(Way { op: step.op.clone(), way });
     let run = || Tensor::record(op.clone(), &inputs.iter().collect::<Vec<_>>());
