@@ -36,7 +36,9 @@ fn main() -> ExitCode {
 fn generate() -> Result<(), String> {
     let variable = |name: &str| env::var_os(name).map(PathBuf::from).ok_or(format!("{name} is not set; run cargo"));
     let root = variable("CARGO_MANIFEST_DIR")?;
-    println!("cargo::rerun-if-changed=.");
+    for folder in ["build.rs", "build", "shared"] {
+        println!("cargo::rerun-if-changed={folder}");
+    }
     let read = |file: &str| fs::read_to_string(root.join(file));
     let (mut table, mut faults) = (String::new(), Vec::new());
     let mut names = BTreeMap::new();
@@ -96,9 +98,10 @@ fn shader_files(root: &Path) -> io::Result<Vec<(String, String)>> {
     for folder in fs::read_dir(root)? {
         let folder = folder?;
         let family = folder.file_name().to_string_lossy().into_owned();
-        if family == "shared" || !folder.file_type()?.is_dir() {
+        if ["shared", "build", "src", "tests"].contains(&family.as_str()) || !folder.file_type()?.is_dir() {
             continue;
         }
+        println!("cargo::rerun-if-changed={family}");
         for file in fs::read_dir(folder.path())? {
             if let Some(name) = file?.file_name().to_string_lossy().strip_suffix(".wgsl") {
                 found.push((family.clone(), name.to_owned()));

@@ -48,10 +48,16 @@ fn steps_of_b(at: vec4<u32>, across: bool) -> mat2x4<f32> {
 // Four rows and four columns: x and y hold them at four steps.
 fn add(sum: mat4x4<f32>, x: mat4x4<f32>, y: mat4x4<f32>) -> mat4x4<f32> {
     return mat4x4<f32>(
-        sum[0] + x[0].x * y[0] + x[1].x * y[1] + x[2].x * y[2] + x[3].x * y[3],
-        sum[1] + x[0].y * y[0] + x[1].y * y[1] + x[2].y * y[2] + x[3].y * y[3],
-        sum[2] + x[0].z * y[0] + x[1].z * y[1] + x[2].z * y[2] + x[3].z * y[3],
-        sum[3] + x[0].w * y[0] + x[1].w * y[1] + x[2].w * y[2] + x[3].w * y[3]);
+        add_row(sum[0], vec4<f32>(x[0].x, x[1].x, x[2].x, x[3].x), y),
+        add_row(sum[1], vec4<f32>(x[0].y, x[1].y, x[2].y, x[3].y), y),
+        add_row(sum[2], vec4<f32>(x[0].z, x[1].z, x[2].z, x[3].z), y),
+        add_row(sum[3], vec4<f32>(x[0].w, x[1].w, x[2].w, x[3].w), y));
+}
+
+// Fused by name: llvmpipe fuses nothing by itself.
+fn add_row(sum: vec4<f32>, x: vec4<f32>, y: mat4x4<f32>) -> vec4<f32> {
+    let near = fma(vec4<f32>(x.y), y[1], fma(vec4<f32>(x.x), y[0], sum));
+    return fma(vec4<f32>(x.w), y[3], fma(vec4<f32>(x.z), y[2], near));
 }
 
 fn store_row(matrix: u32, row: u32, column: u32, x: vec4<f32>) {

@@ -54,6 +54,7 @@ impl MatMul {
         self.product(self.sizes(&inputs[0].shape, &inputs[1].shape)).ways(Self::NAME, inputs, caps)
     }
 
+    #[track_caller]
     fn of(trans_a: bool, trans_b: bool, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         record_one(MatMul { trans_a, trans_b }, &[a, b])
     }

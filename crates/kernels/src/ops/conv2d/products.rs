@@ -57,11 +57,14 @@ pub(super) fn weight_grad(g: &Geometry, caps: &Caps, inputs: &[Spec]) -> Option<
     let depth = fours(g.depth());
     let product = each_image(g, [g.depth(), g.outs(), area], (false, true), [depth * area, g.outs() * area]);
     let columns = scratch(g, caps, g.n * depth * area)?;
+    if !product.pays(caps, inputs) {
+        return None;
+    }
     let size = g.outs() * g.depth();
     let terms = product.terms();
     let n_parts = g.n / terms;
     let parts = scratch(g, caps, n_parts * size)?;
-    product.pays(caps, inputs).then(|| Launches {
+    Some(Launches {
         scratch: vec![columns, parts],
         list: vec![
             columns_of(g),
