@@ -12,7 +12,7 @@ use acclimate_tensor::{Caps, DType, Result, Spec};
 
 use crate::direct::Product;
 
-/// Workgroups that keep a GPU busy.
+/// Workgroups that keep a GPU busy: a guess, like the rest of the rule, until one has been measured.
 pub(crate) const BUSY: usize = 64;
 /// Rows that the shader for few of them takes.
 const FEW: usize = 8;
