@@ -69,9 +69,9 @@ pub const METHODS: &[(&str, Make)] = &[
     ("lame", |_| lame(Lame::default())),
     ("t3a", |_| t3a(20)),
     ("forward-only", |_| forward_only(0.02)),
-    ("memo-low-rank", |_| memo_low_rank(16, 4, 5e-3)),
-    ("memo", |_| memo(16, 5e-3).form(Form::Pairs)),
-    ("memo-affine", |_| memo_affine(16, 5e-3)),
+    ("memo-low-rank", |known| memo_low_rank(16, 4, known.rate(5e-3))),
+    ("memo", |known| memo(16, known.rate(5e-3)).form(Form::Pairs)),
+    ("memo-affine", |known| memo_affine(16, known.rate(5e-3))),
     ("calibrate", |known| calibrate(known.gate)),
 ];
 
