@@ -16,6 +16,8 @@ use crate::direct::Product;
 pub(crate) const BUSY: usize = 64;
 /// Rows that the shader for few of them takes.
 const FEW: usize = 8;
+/// Blocks below which threads of a software adapter would be idle.
+const IDLE_BELOW: usize = 16;
 /// Terms that a slice of a sum has at least.
 const LONG: usize = 128;
 
@@ -62,16 +64,16 @@ impl Product {
 
     fn best(&self, caps: &Caps, ways: &[Way]) -> Way {
         let first = |wanted: &[Way]| wanted.iter().copied().find(|way| ways.contains(way));
-        if caps.software {
-            // Barriers are dear there: as few as can be.
-            return first(&[Way::Few, Way::Direct]).unwrap_or(Way::Tiles);
-        }
-        let shared = first(&[Way::Few, Way::Cooperative(16), Way::Cooperative(8)]);
-        if let Some(way) = shared {
-            return way;
-        }
         // Of one product: see above.
         let blocks = |side: usize| self.m.div_ceil(side) * self.n.div_ceil(side);
+        if caps.software {
+            // Barriers are dear there, and threads few: the largest blocks, unless some would be idle.
+            let tiles = if self.batch * blocks(128) >= IDLE_BELOW { Way::Wide } else { Way::Tiles };
+            return first(&[Way::Few, Way::Direct]).unwrap_or(tiles);
+        }
+        if let Some(way) = first(&[Way::Few, Way::Cooperative(16), Way::Cooperative(8)]) {
+            return way;
+        }
         let sides = [(128, Way::Wide), (64, Way::Tiles), (32, Way::Narrow)];
         let busy = sides.iter().find(|&&(side, _)| self.batch * blocks(side) >= BUSY);
         match busy {
@@ -104,15 +106,7 @@ impl Product {
             Way::Slices => {
                 let (slice, slices) = (self.slice(), self.slices());
                 let parts = self.params(Launch::new(narrow, slices * blocks(32))).u32(slice).of(op, dtype)?;
-                let size = self.batch * self.m * self.n;
-                let sum = Launch::threads(&SUM_PARTS, size).u32s(&[1, size, slices]);
-                Ok(Launches {
-                    scratch: vec![slices * size * size_of::<f32>()],
-                    list: vec![
-                        parts.bind(&[Bind::In(0), Bind::In(1), Bind::Scratch(0)]),
-                        sum.bind(&[Bind::Scratch(0), Bind::Out(0)]),
-                    ],
-                })
+                Ok(summed(parts, slices, self.batch * self.m * self.n))
             }
         }
     }
@@ -129,6 +123,21 @@ impl Product {
 
     fn slices(&self) -> usize {
         self.k.div_ceil(self.slice())
+    }
+}
+
+/// A launch of two inputs that gives slices of a sum of `size` elements, and their sum.
+pub(crate) fn summed(launch: Launch, slices: usize, size: usize) -> Launches {
+    if slices == 1 {
+        return launch.bind(&BINDS).into();
+    }
+    let sum = Launch::threads(&SUM_PARTS, size).u32s(&[1, size, slices]);
+    Launches {
+        scratch: vec![slices * size * size_of::<f32>()],
+        list: vec![
+            launch.bind(&[Bind::In(0), Bind::In(1), Bind::Scratch(0)]),
+            sum.bind(&[Bind::Scratch(0), Bind::Out(0)]),
+        ],
     }
 }
 

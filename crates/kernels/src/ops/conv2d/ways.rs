@@ -5,14 +5,13 @@
 use acclimate_shaders::Shader;
 use acclimate_shaders::shaders::{
     CONV2D, CONV2D_INPUT_GRAD, CONV2D_INPUT_GRAD_TILED, CONV2D_TILED, CONV2D_WEIGHT_GRAD, CONV2D_WEIGHT_GRAD_TILED,
-    SUM_PARTS,
 };
 use acclimate_tensor::op::{Bind, Launch, Launches};
 use acclimate_tensor::{Caps, DType, Result, Spec};
 
 use super::geometry::Geometry;
 use super::products;
-use crate::ladder::{BUSY, slice};
+use crate::ladder::{BUSY, slice, summed};
 
 /// Rows and terms from which a tile pays.
 const SOME: usize = 16;
@@ -50,17 +49,7 @@ pub(super) fn weight_grad(op: &'static str, g: &Geometry, caps: &Caps, inputs: &
             return Ok(None);
         }
         let launch = Launch::new(shader, slices * blocks).of(op, dtype)?.u32s(&g.params()).u32(slice);
-        if slices == 1 {
-            return Ok(Some(launch.bind(&BINDS).into()));
-        }
-        let sum = Launch::threads(&SUM_PARTS, size).u32s(&[1, size, slices]);
-        Ok(Some(Launches {
-            scratch: vec![slices * size * size_of::<f32>()],
-            list: vec![
-                launch.bind(&[Bind::In(0), Bind::In(1), Bind::Scratch(0)]),
-                sum.bind(&[Bind::Scratch(0), Bind::Out(0)]),
-            ],
-        }))
+        Ok(Some(summed(launch, slices, size)))
     };
     let narrow = CONV2D_WEIGHT_GRAD_TILED.narrow.unwrap_or(&CONV2D_WEIGHT_GRAD_TILED);
     let mut tiles = Vec::from_iter(sliced(&CONV2D_WEIGHT_GRAD_TILED, 64)?);
