@@ -386,6 +386,11 @@ impl fmt::Display for Device {
             let has = |yes: bool, what: &str| format!("{}{what}", if yes { "" } else { "no " });
             let (subgroups, f16) = (has(c.subgroups, "subgroups"), has(c.f16, "f16"));
             write!(f, "; bindings up to {} MiB, {subgroups}, {f16}", c.max_binding >> 20)?;
+            f.write_str(match (c.cooperative_16, c.cooperative_8) {
+                (true, _) => ", cooperative matrices of 16×16",
+                (false, true) => ", cooperative matrices of 8×8",
+                (false, false) => "",
+            })?;
             // Receipts keep this line: other choices, other last bits.
             f.write_str(if i.autotuned { ", autotuned" } else { "" })?;
         }

@@ -70,7 +70,7 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     };
     let found = adapters().into_iter().map(|a| (a.get_info(), a)).filter(|(info, _)| fits(info));
     let Some((info, adapter)) = found.min_by_key(|(info, _)| rank(info)) else { return Err(no_device(name)) };
-    let (features, limits) = if options.restricted {
+    let (mut features, limits) = if options.restricted {
         (wgpu::Features::empty(), wgpu::Limits::default())
     } else {
         let software = if is_software(&info) { EIGHT_LANES } else { wgpu::Features::empty() };
@@ -78,17 +78,25 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
         let cooperative = if sizes(&adapter) == [false; 2] { wgpu::Features::empty() } else { COOPERATIVE };
         (adapter.features() & (wanted | software | cooperative), adapter.limits())
     };
-    let request = adapter.request_device(&wgpu::DeviceDescriptor {
-        label: Some("acclimate"),
-        required_features: features,
-        required_limits: limits.clone(),
-        experimental_features: experimental(features),
-        // The pool above keeps what the driver would.
-        memory_hints: wgpu::MemoryHints::MemoryUsage,
-        trace: wgpu::Trace::Off,
-    });
-    let (device, queue) = pollster::block_on(request)
-        .map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
+    let request = |features: wgpu::Features| {
+        pollster::block_on(adapter.request_device(&wgpu::DeviceDescriptor {
+            label: Some("acclimate"),
+            required_features: features,
+            required_limits: limits.clone(),
+            experimental_features: experimental(features),
+            // The pool above keeps what the driver would.
+            memory_hints: wgpu::MemoryHints::MemoryUsage,
+            trace: wgpu::Trace::Off,
+        }))
+    };
+    let mut handles = request(features);
+    if let (Err(error), true) = (&handles, features.contains(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX)) {
+        log::warn!("cooperative matrices are off on {}: {error}", info.name);
+        features.remove(wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX);
+        handles = request(features);
+    }
+    let (device, queue) =
+        handles.map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
     let software = is_software(&info);
     let caps = Caps {
         cooperative_16: features.contains(COOPERATIVE) && sizes(&adapter)[0],
