@@ -32,6 +32,7 @@ fn rows() -> Vec<Row> {
         ),
         Row("kernel beyond the image on both sides", [2, 3, 2, 2], [5, 3, 5, 5], one.padded(3), false),
         Row("products, same size", [2, 16, 6, 6], [20, 16, 3, 3], one.padded(1), true),
+        Row("products, eight channels", [2, 16, 6, 6], [8, 16, 3, 3], one.padded(1), false),
         Row("products, strided", [3, 20, 7, 8], [16, 20, 3, 3], one.padded(1).strided(2), false),
         Row("products, strided further than the kernel", [2, 16, 5, 12], [16, 16, 2, 1], one.strided(3), false),
         Row("products, ragged padding", [1, 16, 7, 4], [17, 16, 2, 3], Conv2d { dilation: [1, 1], ..ragged }, false),
