@@ -41,8 +41,21 @@ enum Way {
 }
 
 impl Product {
-    /// All ways to make this product, the one that the rule takes first. `inputs` are the op's.
-    pub fn ways(&self, op: &'static str, inputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+    /// The way that the rule takes. `inputs` are the op's.
+    pub fn best_way(&self, op: &'static str, inputs: &[Spec], caps: &Caps) -> Result<Launches> {
+        let ways = self.ways(inputs, caps);
+        self.launch_as(self.best(caps, &ways), op, inputs[0].dtype)
+    }
+
+    /// The other ways.
+    pub fn other_ways(&self, op: &'static str, inputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
+        let ways = self.ways(inputs, caps);
+        let best = self.best(caps, &ways);
+        ways.into_iter().filter(|&way| way != best).map(|way| self.launch_as(way, op, inputs[0].dtype)).collect()
+    }
+
+    /// All ways to make this product.
+    fn ways(&self, inputs: &[Spec], caps: &Caps) -> Vec<Way> {
         let dtype = inputs[0].dtype;
         let can = |way: Way| match way {
             Way::Few => self.m <= FEW,
@@ -56,10 +69,7 @@ impl Product {
         };
         let all = [Way::Few, Way::Direct, Way::Cooperative(16), Way::Cooperative(8)];
         let all = all.into_iter().chain([Way::Wide, Way::Tiles, Way::Narrow, Way::Slices]);
-        let mut ways: Vec<Way> = all.filter(|&way| can(way)).collect();
-        let best = self.best(caps, &ways);
-        ways.sort_by_key(|&way| way != best);
-        ways.into_iter().map(|way| self.launch_as(way, op, dtype)).collect()
+        all.filter(|&way| can(way)).collect()
     }
 
     fn best(&self, caps: &Caps, ways: &[Way]) -> Way {

@@ -50,8 +50,8 @@ impl MatMul {
         Product { batch, m, n, k, a_stride, b_stride, trans_a: self.trans_a, trans_b: self.trans_b }
     }
 
-    fn ways(self, inputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
-        self.product(self.sizes(&inputs[0].shape, &inputs[1].shape)).ways(Self::NAME, inputs, caps)
+    fn of_inputs(self, inputs: &[Spec]) -> Product {
+        self.product(self.sizes(&inputs[0].shape, &inputs[1].shape))
     }
 
     #[track_caller]
@@ -125,11 +125,11 @@ impl Kernel for MatMul {
     }
 
     fn launch(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Launches> {
-        Ok(self.ways(inputs, caps)?.swap_remove(0))
+        self.of_inputs(inputs).best_way(Self::NAME, inputs, caps)
     }
 
     fn alternatives(&self, inputs: &[Spec], _: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
-        Ok(self.ways(inputs, caps)?.split_off(1))
+        self.of_inputs(inputs).other_ways(Self::NAME, inputs, caps)
     }
 
     fn flop(&self, inputs: &[Spec], _: &[Spec]) -> u64 {

@@ -70,12 +70,13 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     };
     let found = adapters().into_iter().map(|a| (a.get_info(), a)).filter(|(info, _)| fits(info));
     let Some((info, adapter)) = found.min_by_key(|(info, _)| rank(info)) else { return Err(no_device(name)) };
+    let sizes = sizes(&adapter);
     let (mut features, limits) = if options.restricted {
         (wgpu::Features::empty(), wgpu::Limits::default())
     } else {
         let software = if is_software(&info) { EIGHT_LANES } else { wgpu::Features::empty() };
         let wanted = wgpu::Features::SUBGROUP | wgpu::Features::SHADER_F16 | wgpu::Features::TIMESTAMP_QUERY;
-        let cooperative = if sizes(&adapter) == [false; 2] { wgpu::Features::empty() } else { COOPERATIVE };
+        let cooperative = if sizes == [false; 2] { wgpu::Features::empty() } else { COOPERATIVE };
         (adapter.features() & (wanted | software | cooperative), adapter.limits())
     };
     let request = |features: wgpu::Features| {
@@ -98,11 +99,7 @@ pub(in crate::engine) fn open(name: &str, reason: &str, options: DeviceOptions) 
     let (device, queue) =
         handles.map_err(|e| Error::Driver { what: format!("opening {}", info.name), reason: e.to_string() })?;
     let software = is_software(&info);
-    let caps = Caps {
-        cooperative_16: features.contains(COOPERATIVE) && sizes(&adapter)[0],
-        cooperative_8: features.contains(COOPERATIVE) && sizes(&adapter)[1],
-        ..caps(&info, features, &limits)
-    };
+    let caps = caps(&info, features, &limits, sizes);
     let info = DeviceInfo {
         backend: format!("{:?}", info.backend),
         driver: format!("{} {}", info.driver, info.driver_info).trim().to_owned(),
@@ -167,7 +164,7 @@ fn experimental(features: wgpu::Features) -> wgpu::ExperimentalFeatures {
     unsafe { wgpu::ExperimentalFeatures::enabled() }
 }
 
-fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits) -> Caps {
+fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limits, sizes: [bool; 2]) -> Caps {
     // On Metal wgpu itself needs one buffer, for the sizes of arrays; WebGPU's eight leave room for it.
     let reserved = u32::from(info.backend == wgpu::Backend::Metal && limits.max_storage_buffers_per_shader_stage > 8);
     let binding = limits.max_storage_buffer_binding_size.min(limits.max_buffer_size);
@@ -187,7 +184,7 @@ fn caps(info: &wgpu::AdapterInfo, features: wgpu::Features, limits: &wgpu::Limit
         software: is_software(info)
             && features.contains(EIGHT_LANES)
             && [info.subgroup_min_size, info.subgroup_max_size] == [8, 8],
-        cooperative_16: false,
-        cooperative_8: false,
+        cooperative_16: features.contains(COOPERATIVE) && sizes[0],
+        cooperative_8: features.contains(COOPERATIVE) && sizes[1],
     }
 }
