@@ -123,7 +123,7 @@ fn entry(
     let doc: String =
         shader.head.iter().fold(String::from("/// ```text\n"), |doc, line| doc + "/// " + line + "\n") + "/// ```\n";
     let reflect::Facts { n_storage, workgroup, n_params } = facts;
-    let fields: String = ["half", "short", "narrow", "eight"]
+    let fields: String = ["half", "short", "narrow", "wide", "eight"]
         .iter()
         .map(|kind| match variants.iter().find(|(of, _)| of == kind) {
             Some((_, name)) => format!("{kind}: Some(&{name}), "),

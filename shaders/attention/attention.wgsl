@@ -57,9 +57,9 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
                 most[i] = max(most[i], scores[i][j]);
             }
         }
-        tile_b[tile_slot(low, high)] = most;
+        tile_b[slot(low, high)] = most;
         workgroupBarrier();
-        for (var other = 0u; other < 16u; other++) { most = max(most, tile_b[tile_slot(other, high)]); }
+        for (var other = 0u; other < 16u; other++) { most = max(most, tile_b[slot(other, high)]); }
         workgroupBarrier();
         for (var i = 0u; i < 4u; i++) {
             let keep = exp_down(peak[i] - most[i]);
@@ -76,10 +76,10 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         acc = tile_by_rows(acc, scores, values, key0, column0, thread);
     }
     // Each thread has summed its own keys.
-    tile_b[tile_slot(low, high)] = total;
+    tile_b[slot(low, high)] = total;
     workgroupBarrier();
     total = vec4<f32>();
-    for (var other = 0u; other < 16u; other++) { total += tile_b[tile_slot(other, high)]; }
+    for (var other = 0u; other < 16u; other++) { total += tile_b[slot(other, high)]; }
     for (var i = 0u; i < 4u; i++) {
         let row = row0 + 4u * high + i;
         if (row >= p.n_q) { continue; }

@@ -8,6 +8,9 @@ use crate::reflect::{Facts, reflect};
 /// The file that a twin takes in place of another: (plain, with subgroup operations).
 const SUBGROUP: (&str, &str) = ("shared/reduce.wgsl", "shared/reduce_subgroup.wgsl");
 
+/// Blocks of tiled products.
+const TILE: &str = "shared/tile.wgsl";
+
 /// A shader that is built once more with another file in place of one.
 pub struct Variant {
     /// What stands in the head of such a shader.
@@ -21,7 +24,7 @@ pub struct Variant {
 }
 
 /// All kinds of variants.
-pub const VARIANTS: [Variant; 3] = [
+pub const VARIANTS: [Variant; 4] = [
     Variant {
         mark: "#short",
         kind: "short",
@@ -31,8 +34,14 @@ pub const VARIANTS: [Variant; 3] = [
     Variant {
         mark: "#narrow",
         kind: "narrow",
-        files: ("shared/tile.wgsl", "shared/tile_narrow.wgsl"),
+        files: (TILE, "shared/tile_narrow.wgsl"),
         about: "Here a block is 32×32, and 64 threads make it.",
+    },
+    Variant {
+        mark: "#wide",
+        kind: "wide",
+        files: (TILE, "shared/tile_wide.wgsl"),
+        about: "Here a block is 128×128.",
     },
     Variant {
         mark: "#eight",

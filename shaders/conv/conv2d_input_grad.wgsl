@@ -7,6 +7,7 @@
 // #halves dy weight
 // #import shared/index
 // #import shared/conv
+// #import shared/phase
 
 @group(0) @binding(1) var<storage, read_write> dy: array<f32>;
 @group(0) @binding(2) var<storage, read_write> weight: array<f32>;
@@ -25,16 +26,22 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let outs = p.c_out / p.groups;
     let first = c / per_group * outs;
 
+    let down = phase_of((iy + p.pad_h) % p.stride_h, p.kh, p.stride_h, p.dil_h);
+    let across = phase_of((ix + p.pad_w) % p.stride_w, p.kw, p.stride_w, p.dil_w);
+    let row = phase_output(iy, down, p.stride_h, p.dil_h, p.pad_h);
+    let column = phase_output(ix, across, p.stride_w, p.dil_w, p.pad_w);
+
     var sum = 0.0;
     for (var o = first; o < first + outs; o++) {
         let plane = (image * p.c_out + o) * p.oh;
         let taps = (o * per_group + c % per_group) * p.kh;
-        for (var u = 0u; u < p.kh; u++) {
-            let oy = untap(iy, u, p.stride_h, p.dil_h, p.pad_h);
+        for (var u = 0u; u < down.taps; u++) {
+            let oy = row - u * down.back;
             if (oy >= p.oh) { continue; }
-            for (var v = 0u; v < p.kw; v++) {
-                let ox = untap(ix, v, p.stride_w, p.dil_w, p.pad_w);
-                if (ox < p.ow) { sum += weight[(taps + u) * p.kw + v] * dy[(plane + oy) * p.ow + ox]; }
+            let line = (taps + down.tap0 + u * down.apart) * p.kw + across.tap0;
+            for (var v = 0u; v < across.taps; v++) {
+                let ox = column - v * across.back;
+                if (ox < p.ow) { sum += weight[line + v * across.apart] * dy[(plane + oy) * p.ow + ox]; }
             }
         }
     }

@@ -1,91 +1,101 @@
-// Convolution in two dimensions as a tiled product, for each group: y = weight · columns(x), where
-//   y [c_out/groups, n·oh·ow],  weight [c_out/groups, q],  columns [q, n·oh·ow],  q = c_in/groups · kh · kw.
+// Convolution in two dimensions as a tiled product, for each group: y = weight · columns(x), the other way around, where
+//   y [n·oh·ow, c_out/groups],  columns [n·oh·ow, q],  weight [q, c_out/groups],  q = c_in/groups · kh · kw.
 // The columns are read from x tile by tile and stand nowhere in memory. Formula, bindings and params as in `conv2d`.
 // Workgroups: groups · ⌈c_out/groups/64⌉ · ⌈n·oh·ow/64⌉.
+// While a thread multiplies one step's tiles, what the next ones will hold is on its way.
 // #halves x weight
 // #narrow
+// #wide
 // #import shared/index
 // #import shared/conv
+// #import shared/steps
 // #import shared/tile
 
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
 @group(0) @binding(2) var<storage, read_write> weight: array<f32>;
 @group(0) @binding(3) var<storage, read_write> y: array<f32>;
 
-// A column's output pixel: first plane of its image in x, row, column; w is 0 where there is no such column.
-fn pixel(column: u32, group: u32) -> vec4<u32> {
-    let image = column / (p.oh * p.ow);
-    let first = image * p.c_in + group * (p.c_in / p.groups);
-    return vec4<u32>(first, column / p.ow % p.oh, column % p.ow, select(0u, 1u, image < p.n));
+// What an output pixel's window is: place of its corner in x (of the group's first channel), row and column of the corner.
+// Left of the image and above it numbers wrap. Beyond the last pixel stands the last: what that gives is not stored.
+fn window(pixel: u32, first: u32) -> vec3<u32> {
+    let at = min(pixel, p.n * p.oh * p.ow - 1u);
+    let row = at / p.ow % p.oh * p.stride_h - p.pad_h;
+    let column = at % p.ow * p.stride_w - p.pad_w;
+    let image = at / (p.oh * p.ow);
+    return vec3<u32>(((image * p.c_in + first) * p.h + row) * p.w + column, row, column);
 }
 
-// One word of the columns: input channel, kernel row and kernel column in `at`.
-fn x_at(at: vec3<u32>, column: vec4<u32>, inside: bool) -> f32 {
-    let iy = tap(column.y, at.y, p.stride_h, p.dil_h, p.pad_h);
-    let ix = tap(column.z, at.z, p.stride_w, p.dil_w, p.pad_w);
-    if (!inside || column.w == 0u || iy >= p.h || ix >= p.w) { return 0.0; }
-    return x[((column.x + at.x) * p.h + iy) * p.w + ix];
+// What the window's tap reads, in any case, so that no read waits for a branch.
+fn x_at(window: vec3<u32>, tap: vec3<u32>, inside: bool) -> f32 {
+    let read = inside & (window.y + tap.y < p.h) & (window.z + tap.z < p.w);
+    let v = x[select(0u, window.x + tap.x, read)];
+    return select(0.0, v, read);
 }
 
-fn weight_at(first: u32, row: u32, rows: u32, q: u32, depth: u32) -> f32 {
-    if (row >= rows || q >= depth) { return 0.0; }
-    return weight[(first + row) * depth + q];
+fn x_four(windows: array<vec3<u32>, 4>, at: vec3<u32>, inside: bool) -> vec4<f32> {
+    let down = at.y * p.dil_h;
+    let right = at.z * p.dil_w;
+    let tap = vec3<u32>((at.x * p.h + down) * p.w + right, down, right);
+    return vec4<f32>(x_at(windows[0], tap, inside), x_at(windows[1], tap, inside),
+                     x_at(windows[2], tap, inside), x_at(windows[3], tap, inside));
 }
 
-// No index that changes: it would put the block into memory.
-fn store_column(column: u32, row: u32, first: u32, v: vec4<f32>) {
+fn weight_four(start: vec4<u32>, q: u32, inside: bool) -> vec4<f32> {
+    let at = select(vec4<u32>(), start + q, inside);
+    return select(vec4<f32>(), vec4<f32>(weight[at.x], weight[at.y], weight[at.z], weight[at.w]), inside);
+}
+
+fn store(at: vec4<u32>, pixel: u32, channel: u32, v: vec4<f32>) {
     let area = p.oh * p.ow;
-    let rows = p.c_out / p.groups;
-    if (column >= p.n * area) { return; }
-    let image = column / area;
-    let at = (image * p.c_out + first + row) * area + column - image * area;
-    if (row < rows) { y[at] = v.x; }
-    if (row + 1u < rows) { y[at + area] = v.y; }
-    if (row + 2u < rows) { y[at + 2u * area] = v.z; }
-    if (row + 3u < rows) { y[at + 3u * area] = v.w; }
+    let outs = p.c_out / p.groups;
+    if (pixel >= p.n * area) { return; }
+    let to = (pixel / area * p.c_out + at.x * outs + channel) * area + pixel % area;
+    if (channel < outs) { y[to] = v.x; }
+    if (channel + 1u < outs) { y[to + area] = v.y; }
+    if (channel + 2u < outs) { y[to + 2u * area] = v.z; }
+    if (channel + 3u < outs) { y[to + 3u * area] = v.w; }
 }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let rows = p.c_out / p.groups;
-    let area = p.oh * p.ow;
-    let columns = p.n * area;
-    let depth = p.c_in / p.groups * p.kh * p.kw;
-    let tiles_m = (rows + TILE - 1u) / TILE;
-    let tiles_n = (columns + TILE - 1u) / TILE;
-    let tile = workgroup_index(wid, nwg);
-    let group = tile / (tiles_m * tiles_n);
+    let outs = p.c_out / p.groups;
+    let ins = p.c_in / p.groups;
+    let taps = vec2<u32>(p.kh, p.kw);
+    let depth = ins * p.kh * p.kw;
+    let down = (p.n * p.oh * p.ow + TILE - 1u) / TILE;
+    let across = (outs + TILE - 1u) / TILE;
+    let index = workgroup_index(wid, nwg);
+    let group = index / (down * across);
     if (group >= p.groups) { return; }
-    let row0 = tile / tiles_n % tiles_m * TILE;
-    let column0 = tile % tiles_n * TILE;
-    let low = thread % STEP;
-    let high = thread / STEP;
-    let first = group * rows;
-    let row = row0 + 4u * high;
-    let column = column0 + 4u * low;
-    let c0 = pixel(column, group);
-    let c1 = pixel(column + 1u, group);
-    let c2 = pixel(column + 2u, group);
-    let c3 = pixel(column + 3u, group);
+    let block = vec4<u32>(group, index % down * TILE, index / down % across * TILE, 0u);
+    // Neighboring threads read neighboring pixels, and neighboring words of the weight.
+    let at_x = place(thread, false);
+    let at_w = place(thread, true);
+    let pixel = block.y + 4u * at_x.y;
+    let windows = array<vec3<u32>, 4>(window(pixel, group * ins), window(pixel + 1u, group * ins),
+                                      window(pixel + 2u, group * ins), window(pixel + 3u, group * ins));
+    let channels = min(block.z + 4u * at_w.y + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(outs - 1u));
+    let start = (group * outs + channels) * depth;
+    let by = step_of(STEP, taps);
 
-    var acc = mat4x4<f32>();
+    var acc = Block();
+    var q_x = at_x.x;
+    var q_w = at_w.x;
+    var tap = step_of(q_x, taps);
+    var next_x = x_four(windows, tap, q_x < depth);
+    var next_w = weight_four(start, q_w, q_w < depth);
     for (var q0 = 0u; q0 < depth; q0 += STEP) {
-        let qa = q0 + low;
-        let qb = q0 + high;
-        let at = vec3<u32>(qb / (p.kh * p.kw), qb / p.kw % p.kh, qb % p.kw);
-        let inside = qb < depth;
-        tile_a[tile_slot(low, high)] =
-            vec4<f32>(weight_at(first, row, rows, qa, depth), weight_at(first, row + 1u, rows, qa, depth),
-                      weight_at(first, row + 2u, rows, qa, depth), weight_at(first, row + 3u, rows, qa, depth));
-        tile_b[tile_slot(high, low)] =
-            vec4<f32>(x_at(at, c0, inside), x_at(at, c1, inside), x_at(at, c2, inside), x_at(at, c3, inside));
+        tile_a[slot(at_x.x, at_x.y)] = next_x;
+        tile_b[slot(at_w.x, at_w.y)] = next_w;
         workgroupBarrier();
-        acc = tile_product(acc, high, low);
+        q_x += STEP;
+        q_w += STEP;
+        tap = stepped(tap, by, taps);
+        next_x = x_four(windows, tap, q_x < depth);
+        next_w = weight_four(start, q_w, q_w < depth);
+        acc = tile_product(acc, thread % SIDE, thread / SIDE);
         workgroupBarrier();
     }
-    store_column(column, row, first, vec4<f32>(acc[0].x, acc[1].x, acc[2].x, acc[3].x));
-    store_column(column + 1u, row, first, vec4<f32>(acc[0].y, acc[1].y, acc[2].y, acc[3].y));
-    store_column(column + 2u, row, first, vec4<f32>(acc[0].z, acc[1].z, acc[2].z, acc[3].z));
-    store_column(column + 3u, row, first, vec4<f32>(acc[0].w, acc[1].w, acc[2].w, acc[3].w));
+    store_tile(block, acc, thread % SIDE, thread / SIDE);
 }

@@ -4,10 +4,12 @@
 // Inputs:  x [n,c_in,h,w], dy [n,c_out,oh,ow].  Output: dw [slices,c_out,c_in/groups,kh,kw].
 // Params as in `conv2d`, and slice: how many pixels one slice has, a multiple of 16 (n·oh·ow or more: one slice).
 // Workgroups: slices · groups · ⌈c_out/groups/64⌉ · ⌈q/64⌉. Each sums over the pixels in order.
+// While a thread multiplies one step's tiles, what the next ones will hold is on its way.
 // #halves x dy
 // #narrow
+// #wide
 // #import shared/index
-// #import shared/tap
+// #import shared/steps
 // #import shared/tile
 
 struct Params {
@@ -22,77 +24,91 @@ struct Params {
 @group(0) @binding(2) var<storage, read_write> dy: array<f32>;
 @group(0) @binding(3) var<storage, read_write> dw: array<f32>;
 
-// Input channel, kernel row and kernel column of tap q; w is 0 where there is no such tap.
-fn tap_of(q: u32, depth: u32, group: u32) -> vec4<u32> {
-    let c = q / (p.kh * p.kw) + group * (p.c_in / p.groups);
-    return vec4<u32>(c, q / p.kw % p.kh, q % p.kw, select(0u, 1u, q < depth));
+// A tap of the group whose first channel this is: where it reads from a window's corner, how far down and how far right.
+// Beyond the last tap stands the last: what that gives is not stored.
+fn tap_of(q: u32, first: u32) -> vec3<u32> {
+    let taps = p.kh * p.kw;
+    let at = step_of(min(q, p.c_in / p.groups * taps - 1u), vec2<u32>(p.kh, p.kw));
+    let down = at.y * p.dil_h;
+    let right = at.z * p.dil_w;
+    return vec3<u32>(((first + at.x) * p.h + down) * p.w + right, down, right);
 }
 
-// One word of the columns: image, row and column of the output pixel in `at`, w is 0 where there is none.
-fn x_at(at: vec4<u32>, on: vec4<u32>) -> f32 {
-    let iy = tap(at.y, on.y, p.stride_h, p.dil_h, p.pad_h);
-    let ix = tap(at.z, on.z, p.stride_w, p.dil_w, p.pad_w);
-    if (at.w == 0u || on.w == 0u || iy >= p.h || ix >= p.w) { return 0.0; }
-    return x[((at.x * p.c_in + on.x) * p.h + iy) * p.w + ix];
+// What a window's tap reads, in any case, so that no read waits for a branch.
+fn x_at(window: vec3<u32>, tap: vec3<u32>, inside: bool) -> f32 {
+    let read = inside & (window.y + tap.y < p.h) & (window.z + tap.z < p.w);
+    let v = x[select(0u, window.x + tap.x, read)];
+    return select(0.0, v, read);
 }
 
-fn dy_at(at: vec4<u32>, row: u32, rows: u32, first: u32) -> f32 {
-    if (at.w == 0u || row >= rows) { return 0.0; }
-    return dy[((at.x * p.c_out + first + row) * p.oh + at.y) * p.ow + at.z];
+// Four taps at an output pixel: image, row and column. Left of the image and above it numbers wrap.
+fn x_four(taps: array<vec3<u32>, 4>, at: vec3<u32>, inside: bool) -> vec4<f32> {
+    let row = at.y * p.stride_h - p.pad_h;
+    let column = at.z * p.stride_w - p.pad_w;
+    let window = vec3<u32>((at.x * p.c_in * p.h + row) * p.w + column, row, column);
+    return vec4<f32>(x_at(window, taps[0], inside), x_at(window, taps[1], inside),
+                     x_at(window, taps[2], inside), x_at(window, taps[3], inside));
 }
 
-// No index that changes: it would put the block into memory.
-fn store_row(part: u32, row: u32, rows: u32, first: u32, q: u32, depth: u32, v: vec4<f32>) {
-    if (row >= rows) { return; }
-    let at = (part * p.c_out + first + row) * depth + q;
-    if (q < depth) { dw[at] = v.x; }
-    if (q + 1u < depth) { dw[at + 1u] = v.y; }
-    if (q + 2u < depth) { dw[at + 2u] = v.z; }
-    if (q + 3u < depth) { dw[at + 3u] = v.w; }
+fn dy_four(start: vec4<u32>, at: vec3<u32>, inside: bool) -> vec4<f32> {
+    let to = (at.x * p.c_out * p.oh + at.y) * p.ow + at.z;
+    let read = select(vec4<u32>(), start + to, inside);
+    return select(vec4<f32>(), vec4<f32>(dy[read.x], dy[read.y], dy[read.z], dy[read.w]), inside);
+}
+
+fn store(at: vec4<u32>, row: u32, q: u32, v: vec4<f32>) {
+    let outs = p.c_out / p.groups;
+    let depth = p.c_in / p.groups * p.kh * p.kw;
+    if (row >= outs) { return; }
+    let to = (at.x * outs + row) * depth + q;
+    if (q < depth) { dw[to] = v.x; }
+    if (q + 1u < depth) { dw[to + 1u] = v.y; }
+    if (q + 2u < depth) { dw[to + 2u] = v.z; }
+    if (q + 3u < depth) { dw[to + 3u] = v.w; }
 }
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let rows = p.c_out / p.groups;
-    let depth = p.c_in / p.groups * p.kh * p.kw;
-    let area = p.oh * p.ow;
-    let pixels = p.n * area;
-    let tiles_m = (rows + TILE - 1u) / TILE;
-    let tiles_n = (depth + TILE - 1u) / TILE;
-    let tile = workgroup_index(wid, nwg);
-    let group = tile / (tiles_m * tiles_n) % p.groups;
-    let part = tile / (tiles_m * tiles_n) / p.groups;
+    let outs = p.c_out / p.groups;
+    let ins = p.c_in / p.groups;
+    let size = vec2<u32>(p.oh, p.ow);
+    let pixels = p.n * p.oh * p.ow;
+    let down = (outs + TILE - 1u) / TILE;
+    let across = (ins * p.kh * p.kw + TILE - 1u) / TILE;
+    let index = workgroup_index(wid, nwg);
+    // Number slice · groups + group.
+    let piece = index / (down * across);
+    let group = piece % p.groups;
+    let part = piece / p.groups;
     if (part > 0u && part * p.slice >= pixels) { return; }
+    let block = vec4<u32>(piece, index / across % down * TILE, index % across * TILE, 0u);
     let begin = part * p.slice;
     let end = min(pixels, begin + p.slice);
-    let row0 = tile / tiles_n % tiles_m * TILE;
-    let q0 = tile % tiles_n * TILE;
-    let first = group * rows;
     // Neighboring threads read neighboring pixels of either operand.
-    let low = thread % STEP;
-    let high = thread / STEP;
-    let row = row0 + 4u * high;
-    let t0 = tap_of(q0 + 4u * high, depth, group);
-    let t1 = tap_of(q0 + 4u * high + 1u, depth, group);
-    let t2 = tap_of(q0 + 4u * high + 2u, depth, group);
-    let t3 = tap_of(q0 + 4u * high + 3u, depth, group);
+    let at = place(thread, true);
+    let rows = min(block.y + 4u * at.y + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(outs - 1u));
+    let start = (group * outs + rows) * p.oh * p.ow;
+    let q = block.z + 4u * at.y;
+    let taps = array<vec3<u32>, 4>(tap_of(q, group * ins), tap_of(q + 1u, group * ins),
+                                   tap_of(q + 2u, group * ins), tap_of(q + 3u, group * ins));
+    let by = step_of(STEP, size);
 
-    var acc = mat4x4<f32>();
+    var acc = Block();
+    var number = begin + at.x;
+    var pixel = step_of(number, size);
+    var next_y = dy_four(start, pixel, number < end);
+    var next_x = x_four(taps, pixel, number < end);
     for (var pixel0 = begin; pixel0 < end; pixel0 += STEP) {
-        let pixel = pixel0 + low;
-        let at = vec4<u32>(pixel / area, pixel / p.ow % p.oh, pixel % p.ow, select(0u, 1u, pixel < pixels));
-        tile_a[tile_slot(low, high)] = vec4<f32>(dy_at(at, row, rows, first), dy_at(at, row + 1u, rows, first),
-                                                 dy_at(at, row + 2u, rows, first), dy_at(at, row + 3u, rows, first));
-        tile_b[tile_slot(low, high)] = vec4<f32>(x_at(at, t0), x_at(at, t1), x_at(at, t2), x_at(at, t3));
+        tile_a[slot(at.x, at.y)] = next_y;
+        tile_b[slot(at.x, at.y)] = next_x;
         workgroupBarrier();
-        acc = tile_product(acc, high, low);
+        number += STEP;
+        pixel = stepped(pixel, by, size);
+        next_y = dy_four(start, pixel, number < end);
+        next_x = x_four(taps, pixel, number < end);
+        acc = tile_product(acc, thread / SIDE, thread % SIDE);
         workgroupBarrier();
     }
-    let r = row0 + 4u * high;
-    let q = q0 + 4u * low;
-    store_row(part, r, rows, first, q, depth, acc[0]);
-    store_row(part, r + 1u, rows, first, q, depth, acc[1]);
-    store_row(part, r + 2u, rows, first, q, depth, acc[2]);
-    store_row(part, r + 3u, rows, first, q, depth, acc[3]);
+    store_tile(block, acc, thread / SIDE, thread % SIDE);
 }

@@ -5,43 +5,88 @@
 // Params:  m, n, k, batch, a_batch_stride, b_batch_stride (elements from one matrix to the next; 0 = shared),
 //          trans_a, trans_b (0 or 1), slice (a multiple of 16; k or more: one slice).
 // Workgroups: slices · batch · ⌈m/64⌉ · ⌈n/64⌉. Each sums over q in order, so the answer does not depend on the batch.
+// While a thread multiplies one step's tiles, what the next ones will hold is on its way.
 // #halves a b
 // #narrow
+// #wide
 // #import shared/index
 // #import shared/tile
-// #import shared/product
+
+struct Params {
+    m: u32, n: u32, k: u32, batch: u32,
+    a_batch_stride: u32, b_batch_stride: u32,
+    trans_a: u32, trans_b: u32,
+    slice: u32,
+}
+@group(0) @binding(0) var<uniform> p: Params;
+@group(0) @binding(1) var<storage, read_write> a: array<f32>;
+@group(0) @binding(2) var<storage, read_write> b: array<f32>;
+@group(0) @binding(3) var<storage, read_write> c: array<f32>;
+
+// Four rows of a (columns of b) at a step of k: `start` is where they begin, `apart` how far steps lie from each other.
+// Read in any case, so that no read waits for a branch.
+fn a_four(start: vec4<u32>, q: u32, apart: u32, inside: bool) -> vec4<f32> {
+    let at = select(vec4<u32>(), start + q * apart, inside);
+    return select(vec4<f32>(), vec4<f32>(a[at.x], a[at.y], a[at.z], a[at.w]), inside);
+}
+
+fn b_four(start: vec4<u32>, q: u32, apart: u32, inside: bool) -> vec4<f32> {
+    let at = select(vec4<u32>(), start + q * apart, inside);
+    return select(vec4<f32>(), vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]), inside);
+}
+
+// Four lines from `first` on. Beyond the matrix stands its last: what that gives is not stored.
+fn four_lines(first: u32, n: u32) -> vec4<u32> {
+    return min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(n - 1u));
+}
+
+fn store(at: vec4<u32>, row: u32, column: u32, x: vec4<f32>) {
+    if (row >= p.m) { return; }
+    let to = (at.x * p.m + row) * p.n + column;
+    if (column < p.n) { c[to] = x.x; }
+    if (column + 1u < p.n) { c[to + 1u] = x.y; }
+    if (column + 2u < p.n) { c[to + 2u] = x.z; }
+    if (column + 3u < p.n) { c[to + 3u] = x.w; }
+}
 
 @compute @workgroup_size(THREADS)
 fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec3<u32>,
         @builtin(local_invocation_index) thread: u32) {
-    let block = block_of(workgroup_index(wid, nwg), TILE);
-    if (block.w == 0u) { return; }
-    let entry = block.x % p.batch;
-    let begin = block.x / p.batch * p.slice;
+    let index = workgroup_index(wid, nwg);
+    let down = (p.m + TILE - 1u) / TILE;
+    let across = (p.n + TILE - 1u) / TILE;
+    let matrix = index / (down * across);
+    let part = matrix / p.batch;
+    if (part > 0u && part * p.slice >= p.k) { return; }
+    let block = vec4<u32>(matrix, index / across % down * TILE, index % across * TILE, 0u);
+    let begin = part * p.slice;
     let end = min(p.k, begin + p.slice);
-    let base_a = entry * p.a_batch_stride;
-    let base_b = entry * p.b_batch_stride;
+    let a_along = p.trans_a == 0u;
+    let b_along = p.trans_b != 0u;
+    let at_a = place(thread, a_along);
+    let at_b = place(thread, b_along);
+    let rows = four_lines(block.y + 4u * at_a.y, p.m);
+    let columns = four_lines(block.z + 4u * at_b.y, p.n);
+    let from_a = matrix % p.batch * p.a_batch_stride + rows * select(1u, p.k, a_along);
+    let from_b = matrix % p.batch * p.b_batch_stride + columns * select(1u, p.k, b_along);
+    let apart_a = select(p.m, 1u, a_along);
+    let apart_b = select(p.n, 1u, b_along);
 
-    // Neighboring threads read neighboring words, whichever way the operand is stored.
-    let low = thread % STEP;
-    let high = thread / STEP;
-    let a_step = select(low, high, p.trans_a != 0u);
-    let a_group = select(high, low, p.trans_a != 0u);
-    let b_step = select(high, low, p.trans_b != 0u);
-    let b_group = select(low, high, p.trans_b != 0u);
-
-    var acc = mat4x4<f32>();
+    var acc = Block();
+    var q_a = begin + at_a.x;
+    var q_b = begin + at_b.x;
+    var next_a = a_four(from_a, q_a, apart_a, q_a < end);
+    var next_b = b_four(from_b, q_b, apart_b, q_b < end);
     for (var q0 = begin; q0 < end; q0 += STEP) {
-        tile_a[tile_slot(a_step, a_group)] = a_four(base_a, block.y + 4u * a_group, q0 + a_step);
-        tile_b[tile_slot(b_step, b_group)] = b_four(base_b, q0 + b_step, block.z + 4u * b_group);
+        tile_a[slot(at_a.x, at_a.y)] = next_a;
+        tile_b[slot(at_b.x, at_b.y)] = next_b;
         workgroupBarrier();
-        acc = tile_product(acc, high, low);
+        q_a += STEP;
+        q_b += STEP;
+        next_a = a_four(from_a, q_a, apart_a, q_a < end);
+        next_b = b_four(from_b, q_b, apart_b, q_b < end);
+        acc = tile_product(acc, thread / SIDE, thread % SIDE);
         workgroupBarrier();
     }
-    let r = block.y + 4u * high;
-    let s = block.z + 4u * low;
-    store_row(block.x, r, s, acc[0]);
-    store_row(block.x, r + 1u, s, acc[1]);
-    store_row(block.x, r + 2u, s, acc[2]);
-    store_row(block.x, r + 3u, s, acc[3]);
+    store_tile(block, acc, thread / SIDE, thread % SIDE);
 }

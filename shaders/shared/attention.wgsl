@@ -2,7 +2,7 @@
 // the left, in the registers of the workgroup. A kernel defines `fetch(what, index)` over its arrays and the numbers of
 // `what`. Thread t = 16·high + low has rows 4·high .. +3 and columns 4·low .. +3 of a tile.
 // #import shared/index
-// #import shared/tile
+// #import shared/tile_64
 // #import shared/exp
 
 struct Params {
@@ -18,8 +18,9 @@ struct Params {
 struct Matrix { what: u32, base: u32, rows: u32, width: u32 }
 
 fn at(m: Matrix, row: u32, column: u32) -> f32 {
-    if (row >= m.rows || column >= m.width) { return 0.0; }
-    return fetch(m.what, m.base + row * m.width + column);
+    // Read in any case, so that no read waits for a branch.
+    let inside = (row < m.rows) & (column < m.width);
+    return select(0.0, fetch(m.what, select(0u, m.base + row * m.width + column, inside)), inside);
 }
 
 // Rows from row0 on of one matrix by rows from row1 on of another, of one width: their inner products.
@@ -31,9 +32,9 @@ fn rows_by_rows(left: Matrix, row0: u32, right: Matrix, row1: u32, thread: u32) 
     var acc = mat4x4<f32>();
     for (var q0 = 0u; q0 < left.width; q0 += STEP) {
         let q = q0 + low;
-        tile_a[tile_slot(low, high)] = vec4<f32>(at(left, l, q), at(left, l + 1u, q), at(left, l + 2u, q),
+        tile_a[slot(low, high)] = vec4<f32>(at(left, l, q), at(left, l + 1u, q), at(left, l + 2u, q),
                                                  at(left, l + 3u, q));
-        tile_b[tile_slot(low, high)] = vec4<f32>(at(right, r, q), at(right, r + 1u, q), at(right, r + 2u, q),
+        tile_b[slot(low, high)] = vec4<f32>(at(right, r, q), at(right, r + 1u, q), at(right, r + 2u, q),
                                                  at(right, r + 3u, q));
         workgroupBarrier();
         acc = tile_product(acc, high, low);
@@ -52,13 +53,13 @@ fn tile_by_rows(acc: mat4x4<f32>, tile: mat4x4<f32>, right: Matrix, row0: u32, c
     for (var chunk = 0u; chunk < 4u; chunk++) {
         if (low / 4u == chunk) {
             let step = low % 4u * 4u;
-            tile_a[tile_slot(step, high)] = columns[0];
-            tile_a[tile_slot(step + 1u, high)] = columns[1];
-            tile_a[tile_slot(step + 2u, high)] = columns[2];
-            tile_a[tile_slot(step + 3u, high)] = columns[3];
+            tile_a[slot(step, high)] = columns[0];
+            tile_a[slot(step + 1u, high)] = columns[1];
+            tile_a[slot(step + 2u, high)] = columns[2];
+            tile_a[slot(step + 3u, high)] = columns[3];
         }
         let r = row0 + chunk * STEP + high;
-        tile_b[tile_slot(high, low)] = vec4<f32>(at(right, r, c), at(right, r, c + 1u), at(right, r, c + 2u),
+        tile_b[slot(high, low)] = vec4<f32>(at(right, r, c), at(right, r, c + 1u), at(right, r, c + 2u),
                                                  at(right, r, c + 3u));
         workgroupBarrier();
         sum = tile_product(sum, high, low);

@@ -1,10 +1,3 @@
-// A block of 64×64 of a tiled product by 256 threads, 16 steps of k at a time.
-
-const TILE: u32 = 64u;
-const STEP: u32 = 16u;
-const THREADS: u32 = 256u;
-
-var<workgroup> tile_a: array<vec4<f32>, 272>;
-var<workgroup> tile_b: array<vec4<f32>, 272>;
-
-// #import shared/tile_product
+// A block of 64×64 of a tiled product.
+// #import shared/tile_64
+// #import shared/store_four

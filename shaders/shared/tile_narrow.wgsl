@@ -7,4 +7,5 @@ const THREADS: u32 = 64u;
 var<workgroup> tile_a: array<vec4<f32>, 72>;
 var<workgroup> tile_b: array<vec4<f32>, 72>;
 
-// #import shared/tile_product
+// #import shared/tile_four
+// #import shared/store_four

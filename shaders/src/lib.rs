@@ -34,6 +34,8 @@ pub struct Shader {
     pub short: Option<&'static Shader>,
     /// The same in blocks of 32×32, where there is one: for products with few blocks.
     pub narrow: Option<&'static Shader>,
+    /// The same in blocks of 128×128, where there is one: for products with many blocks.
+    pub wide: Option<&'static Shader>,
     /// The same on cooperative matrices of 8×8, where there is one.
     pub eight: Option<&'static Shader>,
 }
@@ -61,8 +63,20 @@ impl Shader {
             half: none,
             short: none,
             narrow: none,
+            wide: none,
             eight: none,
         }
+    }
+
+    /// The variant whose blocks have this side; the shader itself where there is none.
+    #[must_use]
+    pub fn of_side(&'static self, side: usize) -> &'static Shader {
+        let variant = match side {
+            32 => self.narrow,
+            128 => self.wide,
+            _ => None,
+        };
+        variant.unwrap_or(self)
     }
 
     /// The text for an adapter with subgroup operations, or for one without.

@@ -45,7 +45,7 @@ fn table_is_complete_and_sound() -> Result<(), Fail> {
             }
         }
     }
-    let of = |shader: &&'static Shader| [shader.half, shader.short, shader.narrow, shader.eight];
+    let of = |shader: &&'static Shader| [shader.half, shader.short, shader.narrow, shader.wide, shader.eight];
     let variants: Vec<_> = ALL.iter().flat_map(of).flatten().collect();
     assert_eq!(ALL.len(), on_disk + variants.len());
     let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"))?;

@@ -27,7 +27,7 @@ def fill(names_and_params, dtype):
     fan_in = 1
     with torch.no_grad():
         for salt, (name, p) in enumerate(names_and_params, start=100):
-            is_norm = name.startswith("bn")
+            is_norm = "bn" in name
             if p.dim() > 1:
                 fan_in = int(np.prod(p.shape[1:]))
             if is_norm:
@@ -91,9 +91,17 @@ def total(dtype):
     return lambda: x.sum()
 
 
+# The fused forms are the fastest that PyTorch has.
+def adam(params):
+    return torch.optim.Adam(params, lr=1e-3, fused=True)
+
+
+def sgd(params):
+    return torch.optim.SGD(params, lr=2.5e-4, momentum=0.9, fused=True)
+
+
 def training(net, x, y):
-    # The fused form is the fastest that PyTorch has.
-    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
+    optimizer = adam(net.parameters())
 
     def step():
         optimizer.zero_grad(set_to_none=True)
@@ -120,8 +128,8 @@ def cnn_step(dtype):
     return training(cnn(dtype).train(), images(dtype), labels(32))
 
 
-def cnn_forward(dtype):
-    net, x = cnn(dtype).eval(), images(dtype)
+def answering(net, x):
+    net.eval()
 
     def forward():
         with torch.inference_mode():
@@ -130,8 +138,7 @@ def cnn_forward(dtype):
     return forward
 
 
-def tent_step(dtype):
-    net, x = cnn(dtype), images(dtype)
+def tent(net, x, optimizer):
     affine = []
     for module in net.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
@@ -140,7 +147,7 @@ def tent_step(dtype):
     net.requires_grad_(False)
     for p in affine:
         p.requires_grad_(True)
-    optimizer = torch.optim.Adam(affine, lr=1e-3, fused=True)
+    optimizer = optimizer(affine)
 
     def step():
         optimizer.zero_grad(set_to_none=True)
@@ -150,6 +157,76 @@ def tent_step(dtype):
         return logits.detach()
 
     return step
+
+
+class Block(torch.nn.Module):
+    """Expansion, one kernel for each channel, projection, each with a normalization."""
+
+    def __init__(self, side, inputs, outputs, kernel, stride, factor):
+        super().__init__()
+        wide = inputs * factor
+        self.expands = factor > 1
+        if self.expands:
+            self.expand, self.bn0 = Same(side, inputs, wide, 1), norm(wide)
+        self.depthwise, self.bn1 = Same(side, wide, wide, kernel, stride, wide), norm(wide)
+        self.project, self.bn2 = Same(self.depthwise.side, wide, outputs, 1), norm(outputs)
+        self.adds = stride == 1 and inputs == outputs
+
+    def forward(self, x):
+        y = F.relu6(self.bn0(self.expand(x))) if self.expands else x
+        y = F.relu6(self.bn1(self.depthwise(y)))
+        y = self.bn2(self.project(y))
+        return x + y if self.adds else y
+
+
+class Same(torch.nn.Conv2d):
+    """A convolution with TensorFlow's SAME padding; `side` becomes that of the output."""
+
+    def __init__(self, side, inputs, outputs, kernel, stride=1, groups=1):
+        out = -(-side // stride)
+        around = max((out - 1) * stride + kernel - side, 0)
+        low, high = around // 2, around - around // 2
+        super().__init__(inputs, outputs, kernel, stride, low if low == high else 0, groups=groups, bias=False)
+        self.side = out
+        self.uneven = (low, high, low, high) if low != high else None
+
+    def forward(self, x):
+        return super().forward(F.pad(x, self.uneven) if self.uneven else x)
+
+
+def norm(channels):
+    return torch.nn.BatchNorm2d(channels, eps=1e-3)
+
+
+class EfficientNetLite0(torch.nn.Module):
+    """As crates/train/src/nn/zoo/efficientnet_lite.rs."""
+
+    STAGES = [(1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112),
+              (4, 5, 2, 6, 192), (1, 3, 1, 6, 320)]
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.bn0 = Same(224, 3, 32, 3, 2), norm(32)
+        blocks, inputs, side = [], 32, self.stem.side
+        for count, kernel, stride, factor, outputs in self.STAGES:
+            for i in range(count):
+                blocks.append(Block(side, inputs, outputs, kernel, stride if i == 0 else 1, factor))
+                inputs, side = outputs, blocks[-1].project.side
+        self.blocks = torch.nn.Sequential(*blocks)
+        self.head, self.bn1 = Same(side, inputs, 1280, 1), norm(1280)
+        self.fc = torch.nn.Linear(1280, 1000)
+
+    def forward(self, x):
+        x = (x - 127 / 255) / (128 / 255)
+        x = F.relu6(self.bn0(self.stem(x)))
+        x = F.relu6(self.bn1(self.head(self.blocks(x))))
+        return self.fc(x.mean((2, 3)))
+
+
+def mobile(dtype):
+    net = EfficientNetLite0().to(dtype)
+    fill(net.named_parameters(), dtype)
+    return net, tensor((16, 3, 224, 224), 1, dtype) + 0.5
 
 
 def slots_32(dtype):
@@ -190,6 +267,38 @@ def depthwise(dtype):
     return step
 
 
+RESNET = [(64, 64, 56, 3, 1), (128, 128, 28, 3, 1), (256, 256, 14, 3, 1), (512, 512, 7, 3, 1), (64, 128, 56, 3, 2),
+          (256, 64, 56, 1, 1)]
+
+
+def resnet(what):
+    """All convolutions of RESNET over 32 images; a corner of each result."""
+
+    def make(dtype):
+        work = []
+        for salt, (c_in, c_out, side, k, stride) in enumerate(RESNET, start=1):
+            out = side // stride
+            x, w, y = (32, c_in, side, side), (c_out, c_in, k, k), (32, c_out, out, out)
+            first, second = {"forward": (x, w), "input_grad": (y, w), "weight_grad": (x, y)}[what]
+            a, b = tensor(first, 2 * salt, dtype), tensor(second, 2 * salt + 1, dtype)
+            work.append((a, b, x, w, stride, k // 2))
+
+        def one(a, b, x, w, stride, padding):
+            if what == "forward":
+                return F.conv2d(a, b, None, stride, padding)
+            if what == "input_grad":
+                return torch.nn.grad.conv2d_input(x, b, a, stride, padding)
+            return torch.nn.grad.conv2d_weight(a, w, b, stride, padding)
+
+        def run():
+            with torch.no_grad():
+                return torch.cat([one(*inputs)[:7, :7, :1, :1] for inputs in work])
+
+        return run
+
+    return make
+
+
 ROWS = {
     "matmul_512": matmul(512),
     "matmul_1024": matmul(1024),
@@ -197,8 +306,17 @@ ROWS = {
     "sum_4m": total,
     "mlp_step": mlp_step,
     "cnn_step": cnn_step,
-    "cnn_forward": cnn_forward,
-    "tent_step": tent_step,
+    "cnn_forward": lambda dtype: answering(cnn(dtype), images(dtype)),
+    "tent_step": lambda dtype: tent(cnn(dtype), images(dtype), adam),
     "slots_32": slots_32,
     "depthwise": depthwise,
+}
+
+# Rows that run only when somebody names them.
+LARGE = {
+    "resnet_forward": resnet("forward"),
+    "resnet_input_grad": resnet("input_grad"),
+    "resnet_weight_grad": resnet("weight_grad"),
+    "mobile_forward": lambda dtype: answering(*mobile(dtype)),
+    "mobile_tent": lambda dtype: tent(*mobile(dtype), sgd),
 }

@@ -5,15 +5,17 @@
 //! is long, k is cut into slices. How it is cut depends on the shape of one product alone: the number of products side by side
 //! (of inputs that are adapted together) changes no bit of any of them.
 
-use acclimate_shaders::Shader;
-use acclimate_shaders::shaders::{MATMUL, MATMUL_COOP, MATMUL_SMALL, MATMUL_WIDE, SUM_PARTS};
+use acclimate_shaders::shaders::{MATMUL, MATMUL_COOP, MATMUL_SMALL, SUM_PARTS};
 use acclimate_tensor::op::{Bind, Launch, Launches};
 use acclimate_tensor::{Caps, DType, Result, Spec};
 
 use crate::direct::Product;
 
-/// Workgroups that keep a GPU busy: a guess, like the rest of the rule, until one has been measured.
-pub(crate) const BUSY: usize = 64;
+/// Workgroups that keep a GPU busy, one with some dozens of multiprocessors or with a hundred: a guess, like the rest of the
+/// rule, until one has been measured.
+pub(crate) const BUSY: usize = 128;
+/// Sides of the blocks that tiled products come in.
+pub(crate) const SIDES: [usize; 3] = [128, 64, 32];
 /// Rows that the shader for few of them takes.
 const FEW: usize = 8;
 /// Blocks below which threads of a software adapter would be idle.
@@ -30,12 +32,8 @@ enum Way {
     Direct,
     /// Cooperative matrices of 16×16 or 8×8, of halves.
     Cooperative(usize),
-    /// Blocks of 128×128.
-    Wide,
-    /// Blocks of 64×64.
-    Tiles,
-    /// Blocks of 32×32.
-    Narrow,
+    /// Blocks with this side.
+    Tiles(usize),
     /// Blocks of 32×32, each slice of k by itself.
     Slices,
 }
@@ -65,10 +63,10 @@ impl Product {
                 there && dtype == DType::F16 && self.in_fours()
             }
             Way::Slices => self.slices() > 1 && self.slices() * self.batch * self.m * self.n * 4 <= caps.max_binding,
-            Way::Wide | Way::Tiles | Way::Narrow => true,
+            Way::Tiles(_) => true,
         };
         let all = [Way::Few, Way::Direct, Way::Cooperative(16), Way::Cooperative(8)];
-        let all = all.into_iter().chain([Way::Wide, Way::Tiles, Way::Narrow, Way::Slices]);
+        let all = all.into_iter().chain(SIDES.map(Way::Tiles)).chain([Way::Slices]);
         all.filter(|&way| can(way)).collect()
     }
 
@@ -78,27 +76,21 @@ impl Product {
         let blocks = |side: usize| self.m.div_ceil(side) * self.n.div_ceil(side);
         if caps.software {
             // Barriers are dear there, and threads few: the largest blocks, unless some would be idle.
-            let tiles = if self.batch * blocks(128) >= IDLE_BELOW { Way::Wide } else { Way::Tiles };
+            let tiles = Way::Tiles(if self.batch * blocks(128) >= IDLE_BELOW { 128 } else { 64 });
             return first(&[Way::Few, Way::Direct]).unwrap_or(tiles);
         }
         if let Some(way) = first(&[Way::Few, Way::Cooperative(16), Way::Cooperative(8)]) {
             return way;
         }
-        let sides = [(128, Way::Wide), (64, Way::Tiles), (32, Way::Narrow)];
-        let busy = sides.iter().find(|&&(side, _)| self.batch * blocks(side) >= BUSY);
+        let busy = SIDES.into_iter().find(|&side| self.batch * blocks(side) >= BUSY);
         match busy {
-            Some(&(_, way)) if blocks(32) >= BUSY || !ways.contains(&Way::Slices) => way,
-            _ => first(&[Way::Slices]).unwrap_or(Way::Narrow),
+            Some(side) if blocks(32) >= BUSY || !ways.contains(&Way::Slices) => Way::Tiles(side),
+            _ => first(&[Way::Slices]).unwrap_or(Way::Tiles(32)),
         }
     }
 
     fn launch_as(&self, way: Way, op: &'static str, dtype: DType) -> Result<Launches> {
         let blocks = |side: usize| self.batch * self.m.div_ceil(side) * self.n.div_ceil(side);
-        let whole = |shader: &'static Shader, side: usize| -> Result<Launches> {
-            let launch = self.params(Launch::new(shader, blocks(side))).u32(self.k.next_multiple_of(16));
-            Ok(launch.of(op, dtype)?.bind(&BINDS).into())
-        };
-        let narrow = MATMUL.narrow.unwrap_or(&MATMUL);
         match way {
             Way::Few => {
                 let workgroups = self.batch * self.n.div_ceil(if self.trans_b { 4 } else { 64 });
@@ -110,12 +102,13 @@ impl Product {
                 let eight = MATMUL_COOP.eight.unwrap_or(&MATMUL_COOP);
                 Ok(self.params(Launch::new(eight, blocks(32))).bind(&BINDS).into())
             }
-            Way::Wide => whole(&MATMUL_WIDE, 128),
-            Way::Tiles => whole(&MATMUL, 64),
-            Way::Narrow => whole(narrow, 32),
+            Way::Tiles(side) => {
+                let launch = self.params(Launch::new(MATMUL.of_side(side), blocks(side)));
+                Ok(launch.u32(self.k.next_multiple_of(16)).of(op, dtype)?.bind(&BINDS).into())
+            }
             Way::Slices => {
                 let (slice, slices) = (self.slice(), self.slices());
-                let parts = self.params(Launch::new(narrow, slices * blocks(32))).u32(slice).of(op, dtype)?;
+                let parts = self.params(Launch::new(MATMUL.of_side(32), slices * blocks(32))).u32(slice).of(op, dtype)?;
                 Ok(summed(parts, slices, self.batch * self.m * self.n))
             }
         }

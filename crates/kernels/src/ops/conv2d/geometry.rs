@@ -97,6 +97,14 @@ impl Geometry {
         self.ins() * self.taps()
     }
 
+    /// How many rows (axis 0) or columns (axis 1) of the image have this place modulo the stride, padding included: the same
+    /// taps reach them.
+    pub fn residue(&self, axis: usize, residue: usize) -> usize {
+        let (stride, pad, size) = (self.conv.stride[axis], self.conv.padding[axis][0], [self.h, self.w][axis]);
+        let first = (residue + stride - pad % stride) % stride;
+        (size + stride - 1 - first) / stride
+    }
+
     /// Multiplications and additions, those with the padding included.
     pub fn flop(&self) -> u64 {
         2 * (self.n * self.c_out * self.oh * self.ow * self.depth()) as u64

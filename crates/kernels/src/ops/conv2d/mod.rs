@@ -27,6 +27,7 @@ use crate::window::windows;
 use geometry::Geometry;
 #[cfg(feature = "testkit")]
 pub use table::{cases, rejects};
+use ways::Of;
 
 /// How a kernel slides over an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -121,12 +122,12 @@ impl Kernel for Conv2d {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
-        Ok(ways::forward(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+        Of::Forward.best_way(Self::NAME, &g, caps, inputs)
     }
 
     fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
         let g = Geometry::of(*self, &inputs[0].shape, &inputs[1].shape, &outputs[0].shape);
-        Ok(ways::forward(Self::NAME, &g, caps, inputs)?.split_off(1))
+        Of::Forward.other_ways(Self::NAME, &g, caps, inputs)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -205,12 +206,12 @@ impl Kernel for Conv2dInputGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
-        Ok(ways::input_grad(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+        Of::InputGrad.best_way(Self::NAME, &g, caps, inputs)
     }
 
     fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
         let g = Geometry::of(self.conv, &outputs[0].shape, &inputs[1].shape, &inputs[0].shape);
-        Ok(ways::input_grad(Self::NAME, &g, caps, inputs)?.split_off(1))
+        Of::InputGrad.other_ways(Self::NAME, &g, caps, inputs)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
@@ -276,12 +277,12 @@ impl Kernel for Conv2dWeightGrad {
 
     fn launch(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Launches> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
-        Ok(ways::weight_grad(Self::NAME, &g, caps, inputs)?.swap_remove(0))
+        Of::WeightGrad.best_way(Self::NAME, &g, caps, inputs)
     }
 
     fn alternatives(&self, inputs: &[Spec], outputs: &[Spec], caps: &Caps) -> Result<Vec<Launches>> {
         let g = Geometry::of(self.conv, &inputs[0].shape, &outputs[0].shape, &inputs[1].shape);
-        Ok(ways::weight_grad(Self::NAME, &g, caps, inputs)?.split_off(1))
+        Of::WeightGrad.other_ways(Self::NAME, &g, caps, inputs)
     }
 
     fn grad(&self, cx: &GradCx<'_>) -> Result<Vec<Option<Tensor>>> {
