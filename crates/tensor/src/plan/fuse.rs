@@ -21,7 +21,7 @@ const MAX_TERMS: usize = 96;
 /// Fused nodes on a path from a group's result to a load.
 const MAX_DEPTH: u32 = 40;
 /// Cost up to which a value with several readers is computed by each of them rather than stored.
-const CHEAP: u32 = 4;
+const CHEAP: u32 = 8;
 /// The same for what is made of halves: stored as f32 it would take the room that halves were to save.
 const CHEAP_OF_HALVES: u32 = 8;
 
@@ -149,7 +149,7 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
         if !stored[i] && matches!(graph.nodes[i].core(), Some(Core::Map(_) | Core::Pad { .. })) {
             let numel = graph.nodes[i].specs[0].numel();
             let spread = readers[i].iter().any(|&r| repeats(graph, &readers, r, numel, &stored));
-            let is_dear = if of_halves[i] { own_cost[i] > CHEAP_OF_HALVES } else { cost[i] > CHEAP };
+            let is_dear = own_cost[i] > if of_halves[i] { CHEAP_OF_HALVES } else { CHEAP };
             stored[i] |= (groups[i].len() > 1 && is_dear) || (spread && cost[i] > 0);
         }
         let mine = if stored[i] { vec![i] } else { groups[i].clone() };

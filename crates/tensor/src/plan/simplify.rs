@@ -1,6 +1,7 @@
 //! Factors that are the same for all terms leave a sum: Σ −x is −Σ x, and Σ c·x is c·Σ x where c does not change along the
 //! summed axes. Gradients of normalizations and biases are full of them; outside of the sum many become equal, and equal
-//! computations are made once.
+//! computations are made once. And Σ (x + y) needs no pass over x and y where the sums of both are there: in the gradient of a
+//! normalization, where Σ (x − mean) is Σ x − n·mean.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -84,8 +85,62 @@ impl Simplifier {
                 }
                 self.plain(x, axes, &shape, like)
             }
+            Some(Core::Map(Func::Add | Func::Sub)) => match self.known(x, axes, &shape, like) {
+                Some(sum) => sum,
+                None => self.plain(x, axes, &shape, like),
+            },
             _ => self.plain(x, axes, &shape, like),
         }
+    }
+
+    /// The sum of `x` over `axes` out of sums that are there already, if that can be done.
+    fn known(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode) -> Option<usize> {
+        if let Some(constant) = self.constant_along(x, axes, shape, like) {
+            let n = self.count(axes.iter().map(|&d| self.out.spec(x).shape[d]).product(), shape, like)?;
+            return Some(self.op(Core::Map(Func::Mul), vec![(n, 0), constant], shape, like));
+        }
+        let sum = CoreOp::new(Core::Reduce(Reduction::Sum, axes.to_vec()));
+        if let Some(&there) = self.same.get(&(key_of(&sum), vec![x])) {
+            return Some(there);
+        }
+        let inputs = self.out.nodes[x.0].inputs.clone();
+        match self.out.nodes[x.0].core().cloned()? {
+            Core::Map(Func::Neg) => {
+                let inner = self.known(inputs[0], axes, shape, like)?;
+                Some(self.op(Core::Map(Func::Neg), vec![(inner, 0)], shape, like))
+            }
+            Core::Map(Func::Mul) => [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, rest)| {
+                let factor = self.constant_along(c, axes, shape, like)?;
+                let rest = self.known(rest, axes, shape, like)?;
+                Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
+            }),
+            Core::Map(func @ (Func::Add | Func::Sub)) => {
+                let a = self.known(inputs[0], axes, shape, like)?;
+                let b = self.known(inputs[1], axes, shape, like)?;
+                Some(self.op(Core::Map(func), vec![(a, 0), (b, 0)], shape, like))
+            }
+            _ => None,
+        }
+    }
+
+    /// The number `n` everywhere: a position, because the values of scalars are no part of a graph.
+    fn count(&mut self, n: usize, shape: &Shape, like: &GNode) -> Option<usize> {
+        let rank = shape.rank().max(1);
+        let first = |n: usize, rest: usize| (0..rank).map(|d| if d == 0 { n } else { rest }).collect::<Vec<_>>();
+        let mut node = None;
+        let one = Shape::new(&vec![1; rank]).ok()?;
+        let slice = View::Slice { start: first(n, 0), step: vec![1; rank], len: vec![1; rank] };
+        let last = if shape.rank() == 0 { View::Reshape(shape.clone()) } else { View::Expand(shape.clone()) };
+        for (core, shape) in [
+            (Core::Iota(0), Shape::new(&first(n + 1, 1)).ok()?),
+            (Core::View(slice), one),
+            (Core::View(last), shape.clone()),
+        ] {
+            let specs = vec![Spec { shape, dtype: DType::U32 }];
+            let kind = Kind::Op(Arc::new(CoreOp::new(core)));
+            node = Some(self.push(GNode { kind, inputs: node.map(|i| (i, 0)).into_iter().collect(), specs, at: like.at }));
+        }
+        Some(self.op(Core::Map(Func::ToF32), vec![(node?, 0)], shape, like))
     }
 
     fn plain(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode) -> usize {
