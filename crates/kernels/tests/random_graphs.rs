@@ -97,8 +97,8 @@ fn ends(g: &Graph, seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
 
 /// Gives the kernel calls with all passes and with none.
 fn check(seed: u64) -> Result<[u64; 2]> {
-    let all = Passes { simplify: true, fusion: true, reuse: true, rows: true };
-    let none = Passes { simplify: false, fusion: false, reuse: false, rows: false };
+    let all = Passes { simplify: true, fusion: true, reuse: true, together: true, rows: true };
+    let none = Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false };
     let passes =
         [all, Passes { fusion: false, ..all }, Passes { reuse: false, ..all }, Passes { rows: false, ..all }, none];
     let mut first: Option<Vec<Vec<u32>>> = None;
@@ -171,6 +171,6 @@ fn passes_change_no_answer() {
 fn null_passes_are_chosen_before_the_device_is_used() {
     let device = Device::null();
     let held = device.clone();
-    assert!(device.with_passes(Passes { simplify: false, fusion: false, reuse: false, rows: false }).is_err());
+    assert!(device.with_passes(Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false }).is_err());
     drop(held);
 }

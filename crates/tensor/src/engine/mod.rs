@@ -101,7 +101,7 @@ pub(crate) fn checks_finite() -> bool {
 pub(crate) fn written(action: &Action) -> &[ValueId] {
     match action {
         Action::Map(m) => &m.outs,
-        Action::Reduce(r) => std::slice::from_ref(&r.out),
+        Action::Reduce(r) => &r.outs,
         Action::Op(o) => &o.outs,
         Action::Copy { .. } | Action::Zero { .. } => &[],
     }

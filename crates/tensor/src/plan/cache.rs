@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::device::{Counters, Device, EngineKind};
-use crate::engine::Prepared;
+use crate::engine::{Prepared, checks_finite};
 use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::rows::LiveRows;
 use crate::plan::usage::PlanMemory;
-use crate::plan::{Plan, fuse, memory, simplify};
+use crate::plan::{Plan, fuse, memory, simplify, together};
 
 /// Plans kept.
 const CAPACITY: usize = 512;
@@ -71,6 +71,8 @@ pub struct Passes {
     pub fusion: bool,
     /// Share memory between values (in place, assembled in place).
     pub reuse: bool,
+    /// Put steps together that do not need each other.
+    pub together: bool,
     /// Leave out rows that nobody reads.
     pub rows: bool,
 }
@@ -84,6 +86,7 @@ impl Passes {
             simplify: !without("simplify"),
             fusion: !without("fusion"),
             reuse: !without("reuse"),
+            together: !without("together"),
             rows: !without("rows"),
         }
     }
@@ -102,7 +105,11 @@ pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passe
         true => LiveRows::find(graph, &inner.caps, inner.kind != EngineKind::Cpu)?,
         false => LiveRows::none(graph),
     };
-    let drafted = fuse::draft(graph, &inner.caps, passes.fusion, live)?;
+    let mut drafted = fuse::draft(graph, &inner.caps, passes.fusion, live)?;
+    // A check says which step made a number that is not finite, so then each stands by itself.
+    if passes.together && inner.kind != EngineKind::Cpu && !checks_finite() {
+        together::join(&mut drafted, &inner.caps);
+    }
     let plan = memory::place(graph, drafted, donated, &inner.caps, passes.reuse)?;
     log::trace!("plan of {} nodes:\n{plan}", graph.nodes.len());
     let prepared = inner.engine.prepare(&plan)?;

@@ -36,7 +36,7 @@ pub(super) fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
     };
     match action {
         Action::Map(m) => (loads(&m.program.terms), m.outs.clone()),
-        Action::Reduce(r) => (loads(&r.program.terms), vec![r.out]),
+        Action::Reduce(r) => (loads(&r.program.terms), r.outs.clone()),
         Action::Op(o) => (o.ins.clone(), o.outs.clone()),
         Action::Copy { from, to, .. } => (vec![*from], vec![*to]),
         Action::Zero { to, .. } => (Vec::new(), vec![*to]),
@@ -197,9 +197,11 @@ impl Planner<'_> {
 
     /// Pieces of an assembled value that nothing else needs elsewhere are computed at their offsets.
     fn place_pieces(&mut self) {
-        let mut in_place = HashSet::new();
+        // What ops touch begins where a binding may; groups find a value at any word.
+        let (mut in_place, mut bound) = (HashSet::new(), HashSet::new());
         for step in &self.drafted.steps {
             if let Action::Op(o) = &step.action {
+                bound.extend(o.ins.iter().chain(&o.outs).map(|&v| self.root(v).0));
                 in_place.extend(o.op.in_place().iter().flat_map(|&(i, k)| [o.ins[i], o.outs[k]]));
             }
         }
@@ -218,7 +220,8 @@ impl Planner<'_> {
                 let d = &self.drafted.values[base];
                 let same = at == 0 && d.spec.bytes() == self.drafted.values[piece].spec.bytes();
                 let free = d.leaf.is_none() && self.output_of[base].is_none() && self.home[base].is_none();
-                if once && same && free && !in_place.contains(&base) && offset % ALIGNMENT == 0 {
+                let reachable = offset % if bound.contains(&base) { ALIGNMENT } else { 4 } == 0;
+                if once && same && free && !in_place.contains(&base) && reachable {
                     self.home[base] = Some((storage, offset));
                 }
             }
@@ -403,7 +406,7 @@ impl Planner<'_> {
 }
 
 /// The value that `v` is part of, and where in it.
-fn root(values: &[Draft], mut v: ValueId) -> (ValueId, usize) {
+pub(super) fn root(values: &[Draft], mut v: ValueId) -> (ValueId, usize) {
     let mut offset = 0;
     while let Some((base, at)) = values[v].alias {
         (v, offset) = (base, offset + at);

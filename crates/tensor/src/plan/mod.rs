@@ -1,7 +1,8 @@
 //! A plan: launches with a memory map. Built once for a graph's structure, replayed for any values.
 //!
 //! Every value that gets memory is contiguous, row-major, at a multiple of [`ALIGNMENT`] bytes (aliases of parts of an
-//! input may lie at any multiple of 4 bytes on engines without an alignment of bindings).
+//! input may lie at any multiple of 4 bytes on engines without an alignment of bindings, and pieces of an assembled value that no
+//! op touches on any).
 
 pub(crate) mod cache;
 pub(crate) mod fuse;
@@ -10,6 +11,7 @@ pub(crate) mod layout; // positions of elements
 pub(crate) mod memory;
 pub(crate) mod rows;
 pub(crate) mod simplify;
+pub(crate) mod together;
 pub(crate) mod usage;
 
 use std::fmt;
@@ -104,15 +106,15 @@ pub(crate) struct MapStep {
     pub outs: Vec<ValueId>,
 }
 
-/// A reduction with its fused prologue. The index space is `dims`; axes with `reduced` are combined, the others index
-/// the output, row-major.
+/// Reductions with their fused prologue: `outs[r]` combines `results[r]`. The index space is `dims`; axes with `reduced` are
+/// combined, the others index the outputs, row-major. On the CPU engine there is one.
 #[derive(Clone, Debug)]
 pub(crate) struct ReduceStep {
     pub dims: Vec<usize>,
     pub reduced: Vec<bool>,
     pub kind: Reduction,
     pub program: Program,
-    pub out: ValueId,
+    pub outs: Vec<ValueId>,
 }
 
 /// An op of its own kernel. For each `(i, o)` of `op.in_place()`, `ins[i]` and `outs[o]` are at the same place.
@@ -209,7 +211,7 @@ impl Plan {
         };
         let flop = match &step.action {
             Action::Map(m) => of(&m.dims, &m.program),
-            Action::Reduce(r) => of(&r.dims, &r.program) + r.dims.iter().product::<usize>() as u64,
+            Action::Reduce(r) => of(&r.dims, &r.program) + (r.outs.len() * r.dims.iter().product::<usize>()) as u64,
             Action::Op(o) => o.op.flop(&o.in_specs, &o.out_specs),
             Action::Copy { .. } | Action::Zero { .. } => 0,
         };

@@ -128,7 +128,7 @@ impl Engine for Cpu {
             .iter()
             .map(|s| match &s.action {
                 Action::Map(m) => Ready::Map(Kernel::new(&m.program)),
-                Action::Reduce(r) => Ready::Reduce(Reduce::new(r, plan.values[r.out].spec.dtype)),
+                Action::Reduce(r) => Ready::Reduce(Reduce::new(r, plan.values[r.outs[0]].spec.dtype)),
                 _ => Ready::Other,
             })
             .collect();
@@ -239,15 +239,15 @@ fn run_step(
         }
         (Action::Reduce(r), Ready::Reduce(k)) => {
             let reads = loads(&r.program.terms);
-            let mut memory = StepMemory::new(plan, &reads, &[r.out], roots)?;
+            let mut memory = StepMemory::new(plan, &reads, &r.outs, roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
-            let n = share(plan.values[r.out].spec.numel());
+            let n = share(plan.values[r.outs[0]].spec.numel());
             let out = &mut memory.write(0)?[..n];
             match rows {
                 None => k.run(&sources, scalars, out),
                 Some(Rows { live, count }) => {
                     let fewer = ReduceStep { dims: shortened(&r.dims, live.of, count), ..r.clone() };
-                    Reduce::new(&fewer, plan.values[r.out].spec.dtype).run(&sources, scalars, out);
+                    Reduce::new(&fewer, plan.values[r.outs[0]].spec.dtype).run(&sources, scalars, out);
                 }
             }
             Ok(())

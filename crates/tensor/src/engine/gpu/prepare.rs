@@ -264,7 +264,7 @@ fn check_sizes(plan: &Plan, caps: &Caps) -> Result<()> {
 fn writes(step: &Step, id: ValueId) -> bool {
     match &step.action {
         Action::Map(map) => map.outs.contains(&id),
-        Action::Reduce(reduce) => reduce.out == id,
+        Action::Reduce(reduce) => reduce.outs.contains(&id),
         Action::Op(op) => op.outs.contains(&id),
         Action::Copy { to, .. } | Action::Zero { to, .. } => *to == id,
     }

@@ -186,7 +186,7 @@ fn loads(terms: &[Term]) -> Vec<ValueId> {
 fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
     match action {
         Action::Map(m) => (loads(&m.program.terms), m.outs.clone()),
-        Action::Reduce(r) => (loads(&r.program.terms), vec![r.out]),
+        Action::Reduce(r) => (loads(&r.program.terms), r.outs.clone()),
         Action::Op(o) => (o.ins.clone(), o.outs.clone()),
         Action::Copy { from, to, .. } => (vec![*from], vec![*to]),
         Action::Zero { to, .. } => (Vec::new(), vec![*to]),

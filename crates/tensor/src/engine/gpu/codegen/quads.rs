@@ -143,9 +143,15 @@ impl Bound {
     }
 }
 
-/// Binds what the loads of a group with another result read; `None`, and nothing changed, if they do not go in fours.
-pub(super) fn reads(w: &mut Writer, loads: &mut Loads, out: Range, locate: Locate<'_>) -> Result<Option<Vec<Read>>> {
-    let Some((bound, reads)) = Bound(vec![(out, false)]).reads(w, loads, locate)? else { return Ok(None) };
+/// Binds what the loads of a group with other results read; `None`, and nothing changed, if they do not go in fours.
+pub(super) fn reads(
+    w: &mut Writer,
+    loads: &mut Loads,
+    outs: &[(Range, usize)],
+    locate: Locate<'_>,
+) -> Result<Option<Vec<Read>>> {
+    let written = outs.iter().map(|out| (out.0, false)).collect();
+    let Some((bound, reads)) = Bound(written).reads(w, loads, locate)? else { return Ok(None) };
     *loads = bound;
     Ok(Some(reads))
 }

@@ -17,6 +17,8 @@
 //! subgroups of s lanes log₂ lanes becomes s + lanes / s at most, because a driver may add a subgroup's lanes one by one.
 //! Where elements lie side by side a lane takes four at a time and adds them in pairs first, which makes it no deeper.
 //! Maximum and minimum are NaN if any element is.
+//!
+//! Several results (reductions over the same elements that were put together) are made side by side, each as it would be alone.
 
 use crate::core_op::{combine, identity};
 use crate::device::Caps;
@@ -93,11 +95,13 @@ pub(in crate::engine::gpu) fn reduce(
     if n_out == 0 {
         return Ok((Vec::new(), 0));
     }
-    let (_, dtype) = result(&step.program, 0)?;
-    let out = memory.value(step.out)?;
-    let elements = memory.plan.values[step.out].spec.numel();
-    if elements != n_out {
-        return Err(Error::internal("codegen", format!("value {} has {elements} elements, not {n_out}", step.out)));
+    let mut outs = Vec::with_capacity(step.outs.len());
+    for &out in &step.outs {
+        let elements = memory.plan.values[out].spec.numel();
+        if elements != n_out {
+            return Err(Error::internal("codegen", format!("value {out} has {elements} elements, not {n_out}")));
+        }
+        outs.push(memory.value(out)?);
     }
     let innermost = step.dims.iter().zip(&step.reduced).rev().find(|(n, _)| **n != 1).is_none_or(|(_, r)| *r);
     let kind = step.kind;
@@ -106,19 +110,24 @@ pub(in crate::engine::gpu) fn reduce(
     let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program: &step.program, label, caps };
     let locate = |id| memory.value(id);
     if division.n_chunks == 1 {
-        return Ok((vec![group.write(n_out, n_red, division, out, &locate)?], 0));
+        return Ok((vec![group.write(n_out, n_red, division, &outs, &locate)?], 0));
     }
-    let bytes = DType::F32.bytes(n_out * division.n_chunks);
+    // The chunks' results lie as [results, n_out, n_chunks].
+    let each = n_out * division.n_chunks;
+    let bytes = DType::F32.bytes(outs.len() * each);
     let partial = Range::scratch(0, bytes);
-    let first = group.write(n_out, n_red, division, (partial, 0), &locate)?;
-    // The chunks' results lie as [n_out, n_chunks].
+    let parts: Vec<(Range, usize)> = (0..outs.len()).map(|r| (partial, r * each)).collect();
+    let mut dispatches = vec![group.write(n_out, n_red, division, &parts, &locate)?];
     let dims = [n_out, division.n_chunks];
-    let load = Term::Load { source: Source::Value(0), dtype, layout: Layout::contiguous(&dims) };
-    let program = Program { terms: vec![load], results: vec![0] };
-    let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, caps };
     let whole = Division { chunk: dims[1], n_chunks: 1, ..divide(n_out, dims[1], true, eight) };
-    let second = rest.write(n_out, dims[1], whole, out, &|_| Ok((partial, 0)))?;
-    Ok((vec![first, second], bytes))
+    for (r, &out) in outs.iter().enumerate() {
+        let (_, dtype) = result(&step.program, r)?;
+        let load = Term::Load { source: Source::Value(0), dtype, layout: Layout::contiguous(&dims) };
+        let program = Program { terms: vec![load], results: vec![0] };
+        let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, caps };
+        dispatches.push(rest.write(n_out, dims[1], whole, &[out], &|_| Ok(parts[r]))?);
+    }
+    Ok((dispatches, bytes))
 }
 
 struct Group<'a> {
@@ -136,13 +145,15 @@ impl Group<'_> {
         n_out: usize,
         n_red: usize,
         by: Division,
-        out: (Range, usize),
+        outs: &[(Range, usize)],
         locate: Locate<'_>,
     ) -> Result<Dispatch> {
         let mut loads = loads(self.program);
         let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
         let (dims, reduced) = collapse(self.dims, self.reduced, &mut layouts);
-        let (term, dtype) = result(self.program, 0)?;
+        let results = (0..outs.len()).map(|r| result(self.program, r)).collect::<Result<Vec<_>>>()?;
+        // All of one dtype.
+        let dtype = results.first().map_or(DType::F32, |r| r.1);
         let subgroups = by.lanes == SUBGROUP;
         let mut w = Writer { pairs: self.caps.software, subgroups, ..Writer::default() };
         w.param("n_out", "u32", Word::size(n_out)?);
@@ -158,7 +169,7 @@ impl Group<'_> {
         let run = |n: usize| dims.last().is_some_and(|last| last % n == 0) && by.chunk.is_multiple_of(n);
         let many = if self.caps.software && run(FOUR * MANY) { MANY } else { 1 };
         let fours = match along && run(FOUR) {
-            true => quads::reads(&mut w, &mut loads, out.0, locate)?,
+            true => quads::reads(&mut w, &mut loads, outs, locate)?,
             false => None,
         };
         let mut declarations = match &fours {
@@ -185,10 +196,10 @@ impl Group<'_> {
         }
         let lanes = by.lanes;
         let each = if fours.is_some() { FOUR * many } else { 1 };
-        w.line("var total = p.identity;");
+        (0..outs.len()).for_each(|r| w.line(format!("var total{r} = p.identity;")));
         w.line(format!("var r = first + lane * {each}u;"));
         w.open("while (r < end) {");
-        w.line("var block = p.identity;");
+        (0..outs.len()).for_each(|r| w.line(format!("var block{r} = p.identity;")));
         w.open(format!("for (var k = 0u; k < {}u && r < end; k++) {{", BLOCK / many));
         let inner = w.positions(&Space { linear: "r", axes: axes(true) }, &walking)?;
         let reads = fours.iter().flatten().zip(&inner).map(|(read, inner)| {
@@ -209,9 +220,11 @@ impl Group<'_> {
             Some(reads) => {
                 quads::Read::elements(&mut w, reads);
                 // The last four may be cut where rows are left out.
-                let part = |j: usize| format!("select(p.identity, e{j}.r0, r{} + {j}u < end)", run.shift);
-                let low = format!("{f}({}, {})", if many > 1 { part(0) } else { "e0.r0".into() }, part(1));
-                w.line(format!("block = {f}(block, {f}({low}, {f}({}, {})));", part(2), part(3)));
+                for i in 0..outs.len() {
+                    let part = |j: usize| format!("select(p.identity, e{j}.r{i}, r{} + {j}u < end)", run.shift);
+                    let low = format!("{f}({}, {})", if many > 1 { part(0) } else { format!("e0.r{i}") }, part(1));
+                    w.line(format!("block{i} = {f}(block{i}, {f}({low}, {f}({}, {})));", part(2), part(3)));
+                }
                 (0..run.depth).for_each(|_| w.close());
             }
             None => {
@@ -220,14 +233,16 @@ impl Group<'_> {
                         w.compute(self.program, index)?;
                     }
                 }
-                w.line(format!("block = {f}(block, t{term});"));
+                for (i, (term, _)) in results.iter().enumerate() {
+                    w.line(format!("block{i} = {f}(block{i}, t{term});"));
+                }
             }
         }
         w.line(format!("r += {}u;", lanes * each));
         w.close();
-        w.line(format!("total = {f}(total, block);"));
+        (0..outs.len()).for_each(|r| w.line(format!("total{r} = {f}(total{r}, block{r});")));
         w.close();
-        declarations.push_str(&self.store(&mut w, by, dtype, out, &f)?);
+        declarations.push_str(&self.store(&mut w, by, dtype, outs, &f)?);
         let comment = match (lanes, by.lanes_inner) {
             (1, _) => "A fused reduction: one thread an output.".to_owned(),
             (_, true) => format!("A fused reduction: {lanes} neighboring threads an output."),
@@ -261,8 +276,8 @@ impl Group<'_> {
         w.line("let end = select(first, min(first + p.chunk, p.n_red), live);");
     }
 
-    /// Writes `whole`, what the lanes of a subgroup come to, if subgroups are to combine them.
-    fn part_of_subgroup(&self, w: &mut Writer, by: Division, dtype: DType) -> bool {
+    /// Writes `whole`, what the lanes of a subgroup come to, if subgroups are to combine them, for each result.
+    fn parts_of_subgroup(&self, w: &mut Writer, by: Division, dtype: DType, n_results: usize) -> bool {
         let name = match self.kind {
             _ if !self.caps.subgroups || ![SUBGROUP, THREADS].contains(&by.lanes) => return false,
             Reduction::Sum => "Add",
@@ -271,57 +286,77 @@ impl Group<'_> {
             Reduction::Prod => return false,
         };
         w.subgroups = true;
-        w.line(format!("var whole = subgroup{name}(total);"));
-        if name != "Add" && dtype == DType::F32 {
-            // What a driver makes of a NaN in a maximum is its own affair.
-            w.line("var nan = 0x7fc00000u;");
-            w.open("if (subgroupAny((bitcast<u32>(total) & 0x7fffffffu) > 0x7f800000u)) {");
-            w.line("whole = bitcast<f32>(nan);");
-            w.close();
+        for i in 0..n_results {
+            w.line(format!("var whole{i} = subgroup{name}(total{i});"));
+            if name != "Add" && dtype == DType::F32 {
+                // What a driver makes of a NaN in a maximum is its own affair.
+                w.line(format!("var nan{i} = 0x7fc00000u;"));
+                w.open(format!("if (subgroupAny((bitcast<u32>(total{i}) & 0x7fffffffu) > 0x7f800000u)) {{"));
+                w.line(format!("whole{i} = bitcast<f32>(nan{i});"));
+                w.close();
+            }
         }
         true
     }
 
-    /// Writes the tree over the lanes and the store; returns the declarations they need.
-    fn store(&self, w: &mut Writer, by: Division, dtype: DType, out: (Range, usize), f: &str) -> Result<String> {
-        let (range, shift) = out;
-        let array = w.bind(range, dtype.wgsl());
-        let offset = w.param("out", "u32", Word::size(shift)?);
-        let to = format!("{offset} + o * p.n_chunks + chunk");
+    /// Writes the tree over the lanes and the stores; returns the declarations they need.
+    fn store(&self, w: &mut Writer, by: Division, dtype: DType, outs: &[(Range, usize)], f: &str) -> Result<String> {
         let ty = dtype.wgsl();
+        let mut places = Vec::with_capacity(outs.len());
+        for (i, &(range, shift)) in outs.iter().enumerate() {
+            let array = w.bind(range, ty);
+            let offset = w.param(format!("out{i}"), "u32", Word::size(shift)?);
+            places.push((array, format!("{offset} + o * p.n_chunks + chunk")));
+        }
+        // A store of each result, under a condition.
+        let stores = |w: &mut Writer, condition: &str, value: &dyn Fn(usize) -> String| {
+            w.open(format!("if ({condition}) {{"));
+            for (i, (array, to)) in places.iter().enumerate() {
+                w.line(Writer::store(array, to, &value(i), ty));
+            }
+            w.close();
+        };
+        let declared = |n: usize| (0..outs.len()).map(|i| format!("var<workgroup> parts{i}: array<{ty}, {n}>;\n")).collect();
         if by.lanes == 1 {
-            w.line(format!("if (live) {{ {} }}", Writer::store(&array, &to, "total", ty)));
+            stores(w, "live", &|i| format!("total{i}"));
             return Ok(String::new());
         }
-        if self.part_of_subgroup(w, by, dtype) {
+        if self.parts_of_subgroup(w, by, dtype, outs.len()) {
             if by.lanes == SUBGROUP {
-                w.line(format!("if (live && in_subgroup == 0u) {{ {} }}", Writer::store(&array, &to, "whole", ty)));
+                stores(w, "live && in_subgroup == 0u", &|i| format!("whole{i}"));
                 return Ok(String::new());
             }
-            w.line("if (in_subgroup == 0u) { parts[subgroup] = whole; }");
+            let each = |text: &dyn Fn(usize) -> String| (0..outs.len()).map(text).collect::<Vec<_>>().join(" ");
+            w.line(format!("if (in_subgroup == 0u) {{ {} }}", each(&|i| format!("parts{i}[subgroup] = whole{i};"))));
             w.line("workgroupBarrier();");
             w.open("if (live && thread == 0u) {");
-            w.line("var all = parts[0];");
-            w.line(format!("for (var i = 1u; i < n_subgroups; i++) {{ all = {f}(all, parts[i]); }}"));
-            w.line(Writer::store(&array, &to, "all", ty));
+            (0..outs.len()).for_each(|i| w.line(format!("var all{i} = parts{i}[0];")));
+            w.open("for (var i = 1u; i < n_subgroups; i++) {");
+            (0..outs.len()).for_each(|i| w.line(format!("all{i} = {f}(all{i}, parts{i}[i]);")));
             w.close();
-            return Ok(format!("var<workgroup> parts: array<{ty}, {MAX_SUBGROUPS}>;\n\n"));
+            for (i, (array, to)) in places.iter().enumerate() {
+                w.line(Writer::store(array, to, &format!("all{i}"), ty));
+            }
+            w.close();
+            return Ok(declared(MAX_SUBGROUPS));
         }
         let apart = if by.lanes_inner { 1 } else { THREADS / by.lanes };
-        w.line("parts[thread] = total;");
+        (0..outs.len()).for_each(|i| w.line(format!("parts{i}[thread] = total{i};")));
         w.line("workgroupBarrier();");
         // Four at a time, in pairs: as deep as a binary tree, with half the barriers.
         w.open(format!("for (var s = {}u; s > 0u; s >>= 2u) {{", by.lanes / 4));
         w.open("if (lane < s) {");
         let step = if apart == 1 { "s".to_owned() } else { format!("s * {apart}u") };
-        w.line(format!("let low = {f}(parts[thread], parts[thread + {step}]);"));
-        w.line(format!("let high = {f}(parts[thread + 2u * {step}], parts[thread + 3u * {step}]);"));
-        w.line(format!("parts[thread] = {f}(low, high);"));
+        for i in 0..outs.len() {
+            let part = |n: usize| format!("parts{i}[thread + {n}u * {step}]");
+            let (low, high) = (format!("{f}({}, {})", part(0), part(1)), format!("{f}({}, {})", part(2), part(3)));
+            w.line(format!("parts{i}[thread] = {f}({low}, {high});"));
+        }
         w.close();
         w.line("workgroupBarrier();");
         w.close();
-        w.line(format!("if (live && lane == 0u) {{ {} }}", Writer::store(&array, &to, "parts[thread]", ty)));
-        Ok(format!("var<workgroup> parts: array<{ty}, {THREADS}>;\n\n"))
+        stores(w, "live && lane == 0u", &|i| format!("parts{i}[thread]"));
+        Ok(declared(THREADS))
     }
 }
 

@@ -1,0 +1,106 @@
+//! Steps put together that do not need each other: reductions over the same elements, such as the two sums in the gradient of a
+//! normalization, read them once; and small maps side by side are one launch.
+//!
+//! For engines on which a launch and a pass over memory cost more than the arithmetic: not the CPU engine, whose loops have one
+//! result.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::device::Caps;
+use crate::dtype::DType;
+use crate::plan::fuse::{Draft, Drafted, MAX_TERMS};
+use crate::plan::memory::{root, touched};
+use crate::plan::{Action, MapStep, Program, ReduceStep, Source, Step, Term, ValueId};
+
+/// Elements up to which steps are put together though they read nothing in common: what a launch costs is more than they do.
+const SMALL: usize = 1 << 14;
+/// How many steps further the other one may stand.
+const WINDOW: usize = 64;
+/// Results of a step at most.
+const MAX_RESULTS: usize = 4;
+
+/// Puts steps together where that can be done.
+pub(crate) fn join(drafted: &mut Drafted, caps: &Caps) {
+    let values = &drafted.values;
+    // The last step that writes a value.
+    let mut made: HashMap<ValueId, usize> = HashMap::new();
+    for (s, step) in drafted.steps.iter().enumerate() {
+        made.extend(touched(&step.action).1.iter().map(|&v| (root(values, v).0, s)));
+    }
+    let mut steps: Vec<Option<Step>> = std::mem::take(&mut drafted.steps).into_iter().map(Some).collect();
+    for i in 0..steps.len() {
+        let Some(mut first) = steps[i].take() else { continue };
+        let end = steps.len().min(i + 1 + WINDOW);
+        for place in &mut steps[i + 1..end] {
+            let Some(second) = place.as_ref() else { continue };
+            let Some(joined) = both(&first, second, values, caps) else { continue };
+            let (reads, writes) = touched(&second.action);
+            if reads.iter().any(|&v| made.get(&root(values, v).0).is_some_and(|&s| s >= i)) {
+                continue;
+            }
+            made.extend(writes.iter().map(|&v| (root(values, v).0, i)));
+            (first, *place) = (joined, None);
+        }
+        steps[i] = Some(first);
+    }
+    drafted.steps = steps.into_iter().flatten().collect();
+}
+
+/// Both steps as one, if they walk over the same elements in the same way and it pays.
+fn both(a: &Step, b: &Step, values: &[Draft], caps: &Caps) -> Option<Step> {
+    if a.live.is_some() || b.live.is_some() {
+        return None;
+    }
+    let join = |dims: &[usize], [x, y]: [&Program; 2], [p, q]: [&[ValueId]; 2]| {
+        let outs: Vec<ValueId> = p.iter().chain(q).copied().collect();
+        let words = |v: &ValueId| values[*v].spec.dtype != DType::F16;
+        let pays = dims.iter().product::<usize>() <= SMALL || !loaded(x).is_disjoint(&loaded(y));
+        let program = joined(x, y);
+        let bindings = loaded(&program).len() + outs.len();
+        let fits = bindings <= caps.max_storage_buffers as usize && program.terms.len() <= MAX_TERMS;
+        (pays && fits && outs.len() <= MAX_RESULTS && outs.iter().all(words)).then_some((program, outs))
+    };
+    let action = match (&a.action, &b.action) {
+        (Action::Map(x), Action::Map(y)) if x.dims == y.dims => {
+            let (program, outs) = join(&x.dims, [&x.program, &y.program], [&x.outs, &y.outs])?;
+            Action::Map(MapStep { dims: x.dims.clone(), program, outs })
+        }
+        (Action::Reduce(x), Action::Reduce(y)) if (&x.dims, &x.reduced, x.kind) == (&y.dims, &y.reduced, y.kind) => {
+            if values[x.outs[0]].spec.dtype != values[y.outs[0]].spec.dtype {
+                return None;
+            }
+            let (program, outs) = join(&x.dims, [&x.program, &y.program], [&x.outs, &y.outs])?;
+            Action::Reduce(ReduceStep { program, outs, ..x.clone() })
+        }
+        _ => return None,
+    };
+    Some(Step { action, label: format!("{} & {}", a.label, b.label), ..a.clone() })
+}
+
+/// The values that a program reads.
+fn loaded(program: &Program) -> HashSet<ValueId> {
+    let value = |t: &Term| match t {
+        Term::Load { source: Source::Value(v), .. } => Some(*v),
+        _ => None,
+    };
+    program.terms.iter().filter_map(value).collect()
+}
+
+/// One program with the results of both, what they have in common computed once.
+fn joined(a: &Program, b: &Program) -> Program {
+    let mut program = a.clone();
+    let mut new: Vec<usize> = Vec::with_capacity(b.terms.len());
+    for term in &b.terms {
+        let mut term = term.clone();
+        if let Term::Apply { args, .. } = &mut term {
+            args.iter_mut().for_each(|a| *a = new[*a]);
+        }
+        let known = program.terms.iter().position(|t| *t == term);
+        new.push(known.unwrap_or_else(|| {
+            program.terms.push(term);
+            program.terms.len() - 1
+        }));
+    }
+    program.results.extend(b.results.iter().map(|&r| new[r]));
+    program
+}
