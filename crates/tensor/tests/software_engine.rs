@@ -592,3 +592,48 @@ fn random_graphs() -> Result<()> {
     }
     Ok(())
 }
+
+/// Reductions over the same elements are made together: by lanes, by a tree, in chunks, of fours and of single words, and cut off
+/// from each other where one needs the other.
+#[test]
+fn reductions_of_one_pass_are_each_right() -> Result<()> {
+    let d = device!();
+    for (dims, axes) in [
+        (vec![5, 3], vec![1]),
+        (vec![5, 3], vec![0]),
+        (vec![2, 7, 300], vec![0, 2]),
+        (vec![3, 64, 8], vec![0, 2]),
+        (vec![4, 100_000], vec![1]),
+        (vec![70_000, 2], vec![0]),
+        (vec![50_000], vec![0]),
+        (vec![0, 3], vec![0]),
+    ] {
+        let (x, y) = (tensor(&d, &dims, 1), tensor(&d, &dims, 2));
+        let sums = [x.sum_keep(&axes)?, x.mul(&y)?.sum_keep(&axes)?, x.sub(&y)?.relu()?.sum_keep(&axes)?];
+        let largest = [x.max_keep(&axes)?, x.mul(&y)?.max_keep(&axes)?];
+        let after = x.sub(&sums[0])?.square()?.sum_keep(&axes)?;
+        let before = d.stats().dispatches;
+        Tensor::realize(&[&sums[0], &sums[1], &sums[2], &largest[0], &largest[1], &after])?;
+        let launched = d.stats().dispatches - before;
+        // Three steps, of which those in chunks end with a dispatch for each result.
+        assert!(launched <= 3 + 6, "{dims:?}: {launched} dispatches");
+        for t in sums.iter().chain(&largest).chain([&after]) {
+            check(t, 64.0);
+        }
+    }
+    Ok(())
+}
+
+/// What many readers share, what is stored for one of them, and pieces of one buffer at any word.
+#[test]
+fn pieces_are_computed_where_they_lie() -> Result<()> {
+    let d = device!();
+    let flat = tensor(&d, &[300], 3);
+    let (a, b, c) = (flat.narrow(0, 0, 7)?, flat.narrow(0, 64, 33)?, flat.narrow(0, 128, 100)?);
+    let loss = a.square()?.sum(&[])?.add(&b.exp()?.sum(&[])?)?.add(&c.mul_scalar(3.0)?.square()?.sum(&[])?)?;
+    let by = grad(&loss, flat.clone())?;
+    check(&by, 8.0);
+    let again = grad(&loss, flat.clone())?.mul(&flat)?;
+    check(&again, 8.0);
+    Ok(())
+}

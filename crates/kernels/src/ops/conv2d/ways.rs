@@ -1,6 +1,6 @@
 //! Ways to launch the three ops on a GPU, the one that the static rule takes first: as products over columns that stand in
-//! memory, where shaders run on the host's processor; as tiled products, in blocks as large as there are enough of; or one
-//! output (one small block of the weight) a thread, where channels are too few for a tile.
+//! memory, where shaders run on the host's processor; as tiled products, in blocks as large as there are enough of; or a few
+//! outputs (a small block of the weight) a thread, where channels are too few for a tile.
 
 use acclimate_shaders::Shader;
 use acclimate_shaders::shaders::{
@@ -31,7 +31,7 @@ pub(super) enum Of {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// One output a thread.
+    /// A few outputs a thread.
     Plain,
     /// Blocks with this side.
     Tiles(usize),
@@ -95,8 +95,12 @@ impl Of {
         let dtype = inputs[0].dtype;
         let Way::Tiles(side) = way else {
             let launch = match self {
-                Of::Forward => Launch::threads(&CONV2D, g.n * g.c_out * g.oh * g.ow),
-                Of::InputGrad => Launch::threads(&CONV2D_INPUT_GRAD, g.n * g.c_in * g.h * g.w),
+                Of::Forward => Launch::threads(&CONV2D, g.n * g.c_out * g.oh.div_ceil(4) * g.ow),
+                Of::InputGrad => {
+                    let stride = g.conv.stride[0];
+                    let lines = g.h.div_ceil(4 * stride) * stride;
+                    Launch::threads(&CONV2D_INPUT_GRAD, g.n * g.c_in * lines * g.w)
+                }
                 Of::WeightGrad => {
                     let blocks = g.conv.groups * g.outs().div_ceil(4) * g.depth().div_ceil(4);
                     Launch::new(&CONV2D_WEIGHT_GRAD, blocks)
