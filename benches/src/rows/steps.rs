@@ -160,7 +160,7 @@ pub(super) fn tent_step(d: &Device, size: Size) -> Result<Row> {
 /// EfficientNet-Lite0 for 1000 classes, 4.7 million parameters, and 16 images of 224 × 224.
 fn mobile(d: &Device, size: Size) -> Result<(EfficientNetLite0, Tensor)> {
     let side = size.of(224, 64);
-    let x = tensor(d, &[size.of(16, 2), 3, side, side], 1)?.add_scalar(0.5)?;
+    let x = tensor(d, &[size.of(16, 4), 3, side, side], 1)?.add_scalar(0.5)?;
     Ok((EfficientNetLite0::for_pixels([side; 2], size.of(1000, 10))?, x))
 }
 

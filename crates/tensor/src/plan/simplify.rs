@@ -125,22 +125,23 @@ impl Simplifier {
 
     /// The number `n` everywhere: a position, because the values of scalars are no part of a graph.
     fn count(&mut self, n: usize, shape: &Shape, like: &GNode) -> Option<usize> {
-        let rank = shape.rank().max(1);
-        let first = |n: usize, rest: usize| (0..rank).map(|d| if d == 0 { n } else { rest }).collect::<Vec<_>>();
-        let mut node = None;
-        let one = Shape::new(&vec![1; rank]).ok()?;
-        let slice = View::Slice { start: first(n, 0), step: vec![1; rank], len: vec![1; rank] };
-        let last = if shape.rank() == 0 { View::Reshape(shape.clone()) } else { View::Expand(shape.clone()) };
-        for (core, shape) in [
-            (Core::Iota(0), Shape::new(&first(n + 1, 1)).ok()?),
-            (Core::View(slice), one),
-            (Core::View(last), shape.clone()),
-        ] {
-            let specs = vec![Spec { shape, dtype: DType::U32 }];
-            let kind = Kind::Op(Arc::new(CoreOp::new(core)));
-            node = Some(self.push(GNode { kind, inputs: node.map(|i| (i, 0)).into_iter().collect(), specs, at: like.at }));
+        let words = |dims: &[usize]| Some(Spec { shape: Shape::new(dims).ok()?, dtype: DType::U32 });
+        let ones = vec![1; shape.rank()];
+        let slice = View::Slice { start: vec![n], step: vec![1], len: vec![1] };
+        let views = [
+            (slice, words(&[1])?),
+            (View::Reshape(Shape::new(&ones).ok()?), words(&ones)?),
+            (View::Expand(shape.clone()), words(shape)?),
+        ];
+        let mut push = |op: CoreOp, inputs, spec| {
+            (self.push(GNode { kind: Kind::Op(Arc::new(op)), inputs, specs: vec![spec], at: like.at }), 0)
+        };
+        let positions = words(&[n + 1])?;
+        let mut at: Ref = push(CoreOp::nullary(Core::Iota(0), positions.clone()), Vec::new(), positions);
+        for (view, spec) in views {
+            at = push(CoreOp::new(Core::View(view)), vec![at], spec);
         }
-        Some(self.op(Core::Map(Func::ToF32), vec![(node?, 0)], shape, like))
+        Some(self.op(Core::Map(Func::ToF32), vec![at], shape, like))
     }
 
     fn plain(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode) -> usize {

@@ -1,0 +1,72 @@
+//! What the planner puts together, on a software adapter (or the one that `ACCLIMATE_DEVICE` names) against the f64 oracle.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)]
+
+mod adapter;
+
+use acclimate_tensor::{Device, Result, Tensor, grad, oracle};
+
+fn tensor(d: &Device, dims: &[usize], seed: u32) -> Tensor {
+    let word = |i: usize| (i as u32).wrapping_mul(2_654_435_761).wrapping_add(seed.wrapping_mul(97));
+    let values: Vec<f32> = (0..dims.iter().product()).map(|i| (word(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect();
+    Tensor::from_slice(d, &values, dims).unwrap()
+}
+
+/// The engine's answer equals the oracle's within so many roundings of the largest magnitude.
+fn check(t: &Tensor, roundings: f64) {
+    let (want, got) = (oracle::evaluate(t, &[]).unwrap(), t.to_vec::<f32>().unwrap());
+    let want = want.real();
+    assert_eq!(got.len(), want.len());
+    let scale = want.iter().filter(|x| x.is_finite()).fold(f64::from(f32::MIN_POSITIVE), |m, x| m.max(x.abs()));
+    for (i, (g, w)) in got.iter().zip(want).enumerate() {
+        let g = f64::from(*g);
+        let same = g == *w || (g - w).abs() <= roundings * f64::from(f32::EPSILON) * scale;
+        assert!(same, "element {i} of {t:?}: got {g}, oracle {w}, scale {scale}");
+    }
+}
+
+/// Reductions over the same elements are made together: by lanes, by a tree, in chunks, of fours and of single words, and cut off
+/// from each other where one needs the other.
+#[test]
+fn reductions_of_one_pass_are_each_right() -> Result<()> {
+    let Some(d) = adapter::open(Device::named) else { return Ok(()) };
+    for (dims, axes) in [
+        (vec![5, 3], vec![1]),
+        (vec![5, 3], vec![0]),
+        (vec![2, 7, 300], vec![0, 2]),
+        (vec![3, 64, 8], vec![0, 2]),
+        (vec![4, 100_000], vec![1]),
+        (vec![70_000, 2], vec![0]),
+        (vec![50_000], vec![0]),
+        (vec![0, 3], vec![0]),
+    ] {
+        let (x, y) = (tensor(&d, &dims, 1), tensor(&d, &dims, 2));
+        let sums = [x.sum_keep(&axes)?, x.mul(&y)?.sum_keep(&axes)?, x.sub(&y)?.relu()?.sum_keep(&axes)?];
+        let largest = [x.max_keep(&axes)?, x.mul(&y)?.max_keep(&axes)?];
+        let after = x.sub(&sums[0])?.square()?.sum_keep(&axes)?;
+        let before = d.stats().dispatches;
+        Tensor::realize(&[&sums[0], &sums[1], &sums[2], &largest[0], &largest[1], &after])?;
+        let launched = d.stats().dispatches - before;
+        // Three steps, of which those in chunks end with a dispatch for each result.
+        assert!(launched <= 3 + 6, "{dims:?}: {launched} dispatches");
+        for t in sums.iter().chain(&largest).chain([&after]) {
+            check(t, 64.0);
+        }
+    }
+    Ok(())
+}
+
+/// What many readers share, what is stored for one of them, and pieces of one buffer at any word.
+#[test]
+fn pieces_are_computed_where_they_lie() -> Result<()> {
+    let Some(d) = adapter::open(Device::named) else { return Ok(()) };
+    let flat = tensor(&d, &[300], 3);
+    let (a, b, c) = (flat.narrow(0, 0, 7)?, flat.narrow(0, 64, 33)?, flat.narrow(0, 128, 100)?);
+    let loss = a.square()?.sum(&[])?.add(&b.exp()?.sum(&[])?)?.add(&c.mul_scalar(3.0)?.square()?.sum(&[])?)?;
+    let by = grad(&loss, flat.clone())?;
+    // Who reads the pieces once more finds them too.
+    let again = by.mul(&flat)?;
+    check(&by, 8.0);
+    check(&again, 8.0);
+    Ok(())
+}
