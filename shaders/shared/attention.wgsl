@@ -70,6 +70,8 @@ fn tile_by_rows(acc: mat4x4<f32>, tile: mat4x4<f32>, right: Matrix, row0: u32, c
 
 // Whether a query may look at a key.
 fn visible(entry: u32, query: u32, key: u32) -> bool {
-    if (query >= p.n_q || key >= p.n_k || (p.causal != 0u && key > query)) { return false; }
-    return p.mask_share == 0u || mask[(entry / max(p.mask_share, 1u) * p.n_q + query) * p.n_k + key] != 0u;
+    let there = (query < p.n_q) & (key < p.n_k) & ((p.causal == 0u) | (key <= query));
+    if (p.mask_share == 0u) { return there; }
+    let word = mask[select(0u, (entry / p.mask_share * p.n_q + query) * p.n_k + key, there)];
+    return there & (word != 0u);
 }

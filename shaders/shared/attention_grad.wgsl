@@ -25,13 +25,14 @@ fn slopes(entry: u32) -> Matrix { return Matrix(3u, entry * p.n_q * p.e, p.n_q, 
 
 // w = exp(scale · ⟨q, k⟩ − lse), 0 where the query may not look.
 fn weight(entry: u32, query: u32, key: u32, product: f32) -> f32 {
-    if (!visible(entry, query, key)) { return 0.0; }
-    // At most 0 but for rounding.
-    return exp_down(product * p.scale - stats[2u * (entry * p.n_q + query)]);
+    let seen = visible(entry, query, key);
+    // The difference is at most 0 but for rounding.
+    return select(0.0, exp_down(product * p.scale - stats[select(0u, 2u * (entry * p.n_q + query), seen)]), seen);
 }
 
 // What a score adds to the loss: scale · w · (⟨dy, v⟩ − D).
 fn slope(entry: u32, query: u32, weight: f32, by_weight: f32) -> f32 {
-    if (query >= p.n_q) { return 0.0; }
-    return p.scale * weight * (by_weight - stats[2u * (entry * p.n_q + query) + 1u]);
+    let there = query < p.n_q;
+    let mean = stats[select(0u, 2u * (entry * p.n_q + query) + 1u, there)];
+    return select(0.0, p.scale * weight * (by_weight - mean), there);
 }

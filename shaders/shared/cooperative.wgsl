@@ -32,7 +32,7 @@ fn four_of(i: u32, across: bool) -> vec3<u32> {
     return vec3<u32>(line, first, line * select(ALONG, ACROSS, across) + first);
 }
 
-// TILE rows of a (columns of b) from `lead` on and STEP steps of k from `q0` on, zeros beyond the matrix.
+// Read in any case, so that no read waits for a branch: TILE rows of a (columns of b) from `lead` on and STEP steps of k from `q0` on, zeros beyond the matrix.
 fn stage_a(base: u32, lead: u32, q0: u32, thread: u32) {
     let across = p.trans_a != 0u;
     let sizes = select(vec2<u32>(p.m, p.k), vec2<u32>(p.k, p.m), across);
@@ -40,8 +40,8 @@ fn stage_a(base: u32, lead: u32, q0: u32, thread: u32) {
     for (var i = thread; i < TILE * STEP / 4u; i += THREADS) {
         let four = four_of(i, across);
         let at = corner + four.xy;
-        var v = vec4<f16>();
-        if (at.x < sizes.x && at.y < sizes.y) { v = a[(base + at.x * sizes.y + at.y) / 4u]; }
+        let inside = (at.x < sizes.x) & (at.y < sizes.y);
+        let v = select(vec4<f16>(), a[select(0u, (base + at.x * sizes.y + at.y) / 4u, inside)], inside);
         tile_a[four.z] = v.x;
         tile_a[four.z + 1u] = v.y;
         tile_a[four.z + 2u] = v.z;
@@ -56,8 +56,8 @@ fn stage_b(base: u32, lead: u32, q0: u32, thread: u32) {
     for (var i = thread; i < TILE * STEP / 4u; i += THREADS) {
         let four = four_of(i, across);
         let at = corner + four.xy;
-        var v = vec4<f16>();
-        if (at.x < sizes.x && at.y < sizes.y) { v = b[(base + at.x * sizes.y + at.y) / 4u]; }
+        let inside = (at.x < sizes.x) & (at.y < sizes.y);
+        let v = select(vec4<f16>(), b[select(0u, (base + at.x * sizes.y + at.y) / 4u, inside)], inside);
         tile_b[four.z] = v.x;
         tile_b[four.z + 1u] = v.y;
         tile_b[four.z + 2u] = v.z;

@@ -1,5 +1,5 @@
 //! Times the rows. `speed [ROW..]` prints a table; with `--peaks` it measures what the device reaches first, and says what
-//! share of that each row comes to; with `--json` a row is a line of JSON. `speed profile ROW` prints the launches of a row.
+//! share of that each row comes to, and what share of a call's time its launches take; with `--json` a row is a line of JSON. `speed profile ROW` prints the launches of a row.
 //! `speed serve` is what the comparison with the peers drives: a line `NAME COUNT` on the standard input is answered with
 //! the milliseconds of so many calls, by the clock and of processor time (`WALL:CPU`); `dump NAME STEPS FILE` writes the
 //! result of the last of the first steps, `oracle NAME STEPS FILE` the same by the oracle in f64; `device` names the
@@ -119,7 +119,7 @@ fn table(device: &Device, names: &[String], asked: Asked) -> Result<()> {
             let (bytes, f32) = (peaks.bytes_per_s / 1e9, peaks.flop_per_s / 1e9);
             println!("peaks: copy {bytes:.1} GB/s; fused GFLOP/s: f32 {f32:.1}, f16 {half}");
         }
-        let peak = if asked.peaks { "  of peak" } else { "" };
+        let peak = if asked.peaks { "  of peak  launches" } else { "" };
         println!("{:16} {:>10} {:>10}{peak}   (median, ms)", "row", "wall", "processor");
     }
     for (name, make) in rows::named(names, rows::ROWS.iter())? {
@@ -128,13 +128,20 @@ fn table(device: &Device, names: &[String], asked: Asked) -> Result<()> {
         let times = time_for(&mut row, 31, LONG)?;
         let (wall, cpu) = (median(&times, |t| t.wall), median(&times, |t| t.cpu));
         // A device that cannot time its launches tells no share.
-        let share =
-            measured.and_then(|m| Some(profile(device, &mut row, times.len().min(10)).ok()?.share_of_peak(m.peaks)));
+        let calls = times.len().min(10);
+        let shares = measured.and_then(|m| {
+            let profile = profile(device, &mut row, calls).ok()?;
+            let launches = 1e3 * profile.time().as_secs_f64() / (calls as f64 * wall);
+            Some((profile.share_of_peak(m.peaks), launches))
+        });
         if asked.json {
-            println!("{}", json!({"row": name, "wall_ms": wall, "processor_ms": cpu, "share_of_peak": share}));
+            let (of_peak, launches) = shares.unzip();
+            let line = json!({"row": name, "wall_ms": wall, "processor_ms": cpu, "share_of_peak": of_peak,
+                "share_of_launches": launches});
+            println!("{line}");
         } else {
-            let share = share.map_or(String::new(), |share| format!(" {:8.1}%", 100.0 * share));
-            println!("{name:16} {wall:10.3} {cpu:10.3}{share}");
+            let both = |(peak, launches)| format!(" {:8.1}% {:8.1}%", 100.0 * peak, 100.0 * launches);
+            println!("{name:16} {wall:10.3} {cpu:10.3}{}", shares.map_or(String::new(), both));
         }
     }
     Ok(())
