@@ -15,6 +15,8 @@ pub struct Driver {
     device: ash::Device,
     statistics: ash::khr::pipeline_executable_properties::Device,
     name: String,
+    /// Words in WGSL of which the device knows nothing: a driver that is handed such a shader may crash.
+    unknown: Vec<&'static str>,
 }
 
 impl Driver {
@@ -52,6 +54,7 @@ impl Driver {
                 names.push(ash::khr::cooperative_matrix::NAME.as_ptr());
             }
             instance.get_physical_device_features2(physical, &mut features);
+            let has_int64 = features.features.shader_int64 == vk::TRUE;
             let queue = [vk::DeviceQueueCreateInfo::default().queue_family_index(0).queue_priorities(&[1.0])];
             let info = vk::DeviceCreateInfo::default()
                 .queue_create_infos(&queue)
@@ -60,13 +63,20 @@ impl Driver {
             let device = instance.create_device(physical, &info, None)?;
             let statistics = ash::khr::pipeline_executable_properties::Device::new(&instance, &device);
             let name = CStr::from_ptr(properties.device_name.as_ptr()).to_string_lossy().trim().to_owned();
-            Ok(Driver { _entry: entry, device, statistics, name })
+            let words = [("wgpu_cooperative_matrix", cooperative), ("u64", has_int64)];
+            let unknown = words.into_iter().filter(|(_, there)| !there).map(|(word, _)| word).collect();
+            Ok(Driver { _entry: entry, device, statistics, name, unknown })
         }
     }
 
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// What a shader asks for and the device does not have, if there is something.
+    pub fn lacks(&self, wgsl: &str) -> Option<&'static str> {
+        self.unknown.iter().copied().find(|word| wgsl.contains(word))
     }
 
     /// Compiles a compute shader; what the driver says of it, in a line, and with `text` all it can show.

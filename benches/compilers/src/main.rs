@@ -59,6 +59,10 @@ fn main() -> Result<()> {
     println!("{}", driver.name());
     let mut refused = 0;
     for (name, source) in wanted(&words)? {
+        if let Some(word) = driver.lacks(&source) {
+            println!("{name}: left out, the device has no {word}");
+            continue;
+        }
         match spirv(&source).and_then(|words| driver.compile(&words, text)) {
             Ok(said) => println!("{name}: {said}"),
             Err(error) => {
