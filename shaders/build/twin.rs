@@ -37,12 +37,7 @@ pub const VARIANTS: [Variant; 4] = [
         files: (TILE, "shared/tile_narrow.wgsl"),
         about: "Here a block is 32×32, and 64 threads make it.",
     },
-    Variant {
-        mark: "#wide",
-        kind: "wide",
-        files: (TILE, "shared/tile_wide.wgsl"),
-        about: "Here a block is 128×128.",
-    },
+    Variant { mark: "#wide", kind: "wide", files: (TILE, "shared/tile_wide.wgsl"), about: "Here a block is 128×128." },
     Variant {
         mark: "#eight",
         kind: "eight",

@@ -24,7 +24,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         @builtin(local_invocation_index) thread: u32) {
     let i = element_index(wid, nwg, thread);
     // Rows of one residue of the stride: the same taps reach them.
-    let lines = (p.h + 4u * p.stride_h - 1u) / (4u * p.stride_h) * p.stride_h;
+    let lines = ((p.h - 1u) / p.stride_h / 4u + 1u) * p.stride_h;
     if (i >= p.n * p.c_in * lines * p.w) { return; }
     let ix = i % p.w;
     let line = i / p.w % lines;

@@ -4,10 +4,10 @@
 struct Phase { tap0: u32, apart: u32, taps: u32, back: u32 }
 
 fn phase_of(residue: u32, k: u32, stride: u32, dil: u32) -> Phase {
-    // Taps take the residues in turn, and after `apart` of them again.
+    // Taps take residues in turn, and after `apart` of them again (k if there are not so many).
     var tap0 = k;
-    var apart = 0u;
-    for (var u = stride; u > 0u; u--) {
+    var apart = k;
+    for (var u = k; u > 0u; u--) {
         if ((u - 1u) * dil % stride == residue) { tap0 = u - 1u; }
         if (u * dil % stride == 0u) { apart = u; }
     }

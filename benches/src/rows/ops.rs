@@ -48,7 +48,12 @@ pub(super) fn depthwise(d: &Device, size: Size) -> Result<Row> {
 
 /// Softmax attention of 8 heads of 64 over 512 tokens, causal, and the gradients of Σ y²/2; the result is that of the
 /// queries with the sums of the others added.
-pub(super) fn attention(name: &'static str, d: &Device, size: Size, f: fn(&[Tensor; 3]) -> Result<Tensor>) -> Result<Row> {
+pub(super) fn attention(
+    name: &'static str,
+    d: &Device,
+    size: Size,
+    f: fn(&[Tensor; 3]) -> Result<Tensor>,
+) -> Result<Row> {
     let dims = [size.of(8, 2), size.of(512, 7), size.of(64, 3)];
     let inputs = [1, 2, 3].map(|salt| tensor(d, &dims, salt)).into_iter().collect::<Result<Vec<_>>>()?;
     let f = move |state, x: Vec<Tensor>| {

@@ -108,7 +108,8 @@ impl Product {
             }
             Way::Slices => {
                 let (slice, slices) = (self.slice(), self.slices());
-                let parts = self.params(Launch::new(MATMUL.of_side(32), slices * blocks(32))).u32(slice).of(op, dtype)?;
+                let parts =
+                    self.params(Launch::new(MATMUL.of_side(32), slices * blocks(32))).u32(slice).of(op, dtype)?;
                 Ok(summed(parts, slices, self.batch * self.m * self.n))
             }
         }

@@ -171,6 +171,10 @@ fn passes_change_no_answer() {
 fn null_passes_are_chosen_before_the_device_is_used() {
     let device = Device::null();
     let held = device.clone();
-    assert!(device.with_passes(Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false }).is_err());
+    assert!(
+        device
+            .with_passes(Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false })
+            .is_err()
+    );
     drop(held);
 }

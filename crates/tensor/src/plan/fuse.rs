@@ -247,7 +247,11 @@ impl<'g> Fuser<'g> {
                 let (program, label) = self.program(node.inputs[0], node.name())?;
                 let out = self.new_value(node.specs[0].clone(), None, None);
                 let (dims, reduced, program) = collapsed(&dims, &reduced, program);
-                self.step_of(i, Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, outs: vec![out] }), label);
+                self.step_of(
+                    i,
+                    Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, outs: vec![out] }),
+                    label,
+                );
                 self.value.insert((i, 0), out);
                 Ok(())
             }

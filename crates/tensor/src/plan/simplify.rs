@@ -109,11 +109,13 @@ impl Simplifier {
                 let inner = self.known(inputs[0], axes, shape, like)?;
                 Some(self.op(Core::Map(Func::Neg), vec![(inner, 0)], shape, like))
             }
-            Core::Map(Func::Mul) => [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, rest)| {
-                let factor = self.constant_along(c, axes, shape, like)?;
-                let rest = self.known(rest, axes, shape, like)?;
-                Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
-            }),
+            Core::Map(Func::Mul) => {
+                [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, rest)| {
+                    let factor = self.constant_along(c, axes, shape, like)?;
+                    let rest = self.known(rest, axes, shape, like)?;
+                    Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
+                })
+            }
             Core::Map(func @ (Func::Add | Func::Sub)) => {
                 let a = self.known(inputs[0], axes, shape, like)?;
                 let b = self.known(inputs[1], axes, shape, like)?;

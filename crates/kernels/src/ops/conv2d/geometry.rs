@@ -48,8 +48,11 @@ impl Geometry {
         Ok(Geometry::of(conv, &x, weight, &y))
     }
 
-    /// Of shapes that were checked before.
-    pub fn of(conv: Conv2d, x: &[usize], weight: &[usize], y: &[usize]) -> Self {
+    /// Of shapes that were checked before. Where one window fits the stride is 1: any is as good.
+    pub fn of(mut conv: Conv2d, x: &[usize], weight: &[usize], y: &[usize]) -> Self {
+        for axis in (0..2).filter(|&axis| y[2 + axis] == 1) {
+            conv.stride[axis] = 1;
+        }
         Geometry {
             conv,
             n: x[0],

@@ -11,6 +11,7 @@ struct Row(&'static str, [usize; 4], [usize; 4], Conv2d, bool);
 fn rows() -> Vec<Row> {
     let one = Conv2d::default();
     let ragged = Conv2d { stride: [2, 1], padding: [[1, 0], [0, 2]], dilation: [1, 2], groups: 1 };
+    let sparse = Conv2d { stride: [3, 2], padding: [[2, 1], [1, 2]], dilation: [2, 3], groups: 1 };
     vec![
         Row("one pixel", [1, 1, 1, 1], [1, 1, 1, 1], one, true),
         Row("pointwise", [3, 5, 2, 7], [7, 5, 1, 1], one, true),
@@ -21,6 +22,15 @@ fn rows() -> Vec<Row> {
         Row("even kernel, same size", [2, 3, 5, 5], [5, 3, 4, 4], Conv2d::same(4), false),
         Row("dilated", [2, 3, 7, 7], [5, 3, 3, 3], one.padded(2).dilated(2), false),
         Row("ragged padding, stride and dilation", [3, 2, 7, 5], [5, 2, 2, 3], ragged, true),
+        Row(
+            "stride and dilation of a common factor",
+            [2, 3, 13, 11],
+            [5, 3, 3, 3],
+            one.padded(5).strided(4).dilated(6),
+            false,
+        ),
+        Row("tiled on GPUs, strided and dilated", [2, 17, 9, 8], [18, 17, 3, 2], sparse, false),
+        Row("one window, a stride beyond all", [2, 3, 6, 5], [4, 3, 3, 3], one.strided(1 << 20), false),
         Row("grouped", [2, 6, 5, 5], [15, 2, 3, 3], one.padded(1).grouped(3), true),
         Row("depthwise", [2, 7, 5, 5], [7, 1, 3, 3], one.padded(1).grouped(7), true),
         Row(

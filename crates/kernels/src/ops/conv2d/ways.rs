@@ -98,7 +98,7 @@ impl Of {
                 Of::Forward => Launch::threads(&CONV2D, g.n * g.c_out * g.oh.div_ceil(4) * g.ow),
                 Of::InputGrad => {
                     let stride = g.conv.stride[0];
-                    let lines = g.h.div_ceil(4 * stride) * stride;
+                    let lines = g.h.div_ceil(stride).div_ceil(4) * stride;
                     Launch::threads(&CONV2D_INPUT_GRAD, g.n * g.c_in * lines * g.w)
                 }
                 Of::WeightGrad => {

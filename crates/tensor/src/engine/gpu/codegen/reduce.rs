@@ -316,7 +316,8 @@ impl Group<'_> {
             }
             w.close();
         };
-        let declared = |n: usize| (0..outs.len()).map(|i| format!("var<workgroup> parts{i}: array<{ty}, {n}>;\n")).collect();
+        let declared =
+            |n: usize| (0..outs.len()).map(|i| format!("var<workgroup> parts{i}: array<{ty}, {n}>;\n")).collect();
         if by.lanes == 1 {
             stores(w, "live", &|i| format!("total{i}"));
             return Ok(String::new());
