@@ -27,6 +27,14 @@ pub(crate) fn join(drafted: &mut Drafted, caps: &Caps) {
     for (s, step) in drafted.steps.iter().enumerate() {
         made.extend(touched(&step.action).1.iter().map(|&v| (root(values, v).0, s)));
     }
+    // The step that sets all of an assembled value to zero, before which none of its pieces may be computed.
+    let mut zeroed: HashMap<ValueId, usize> = HashMap::new();
+    for (s, step) in drafted.steps.iter().enumerate() {
+        let Action::Zero { to, bytes, .. } = step.action else { continue };
+        let whole = bytes == values[to].spec.bytes();
+        let pieces = drafted.assembled.iter().filter(|a| whole && a.out == to).flat_map(|a| &a.pieces);
+        zeroed.extend(pieces.map(|&(piece, _)| (root(values, piece).0, s)));
+    }
     let mut steps: Vec<Option<Step>> = std::mem::take(&mut drafted.steps).into_iter().map(Some).collect();
     for i in 0..steps.len() {
         let Some(mut first) = steps[i].take() else { continue };
@@ -35,7 +43,8 @@ pub(crate) fn join(drafted: &mut Drafted, caps: &Caps) {
             let Some(second) = place.as_ref() else { continue };
             let Some(joined) = both(&first, second, values, caps) else { continue };
             let (reads, writes) = touched(&second.action);
-            if reads.iter().any(|&v| made.get(&root(values, v).0).is_some_and(|&s| s >= i)) {
+            let after = |of: &HashMap<ValueId, usize>, v| of.get(&root(values, v).0).is_some_and(|&s| s >= i);
+            if reads.iter().any(|&v| after(&made, v)) || writes.iter().any(|&v| after(&zeroed, v)) {
                 continue;
             }
             made.extend(writes.iter().map(|&v| (root(values, v).0, i)));
