@@ -163,3 +163,22 @@ fn null_gradients_of_normalizations_read_their_input_twice() -> Result<()> {
     assert!(steps_of_a_normalization(Passes { simplify: false, ..all })? > most);
     Ok(())
 }
+
+/// Sums of long chains: no pass walks them by calling itself.
+#[test]
+fn null_sums_of_long_chains_are_planned() -> Result<()> {
+    let d = Device::null();
+    let y = Tensor::from_slice(&d, &[1.0f32; 4], &[4])?;
+    for f in [
+        |x: &Tensor, y: &Tensor| x.add(y),
+        |x: &Tensor, _: &Tensor| x.mul_scalar(0.5),
+        |x: &Tensor, _: &Tensor| x.neg(),
+    ] {
+        let mut x = Tensor::from_slice(&d, &[2.0f32; 4], &[4])?;
+        for _ in 0..20_000 {
+            x = f(&x, &y)?;
+        }
+        x.sum(&[])?.to_vec::<f32>()?;
+    }
+    Ok(())
+}

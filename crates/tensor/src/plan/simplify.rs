@@ -13,6 +13,11 @@ use crate::op::{Core, Reduction, View};
 use crate::plan::graph::{GNode, Graph, Kind, Ref, key_of};
 use crate::shape::{Shape, Spec};
 
+/// Factors that are taken out of a sum: a chain of more is somebody's loop.
+const FACTORS: usize = 64;
+/// How deep functions of sums that are there are looked for; each may have two terms.
+const TERMS: usize = 8;
+
 /// The graph with sums simplified, without what nobody needs then.
 pub(crate) fn simplify(graph: &Graph) -> Graph {
     let mut s = Simplifier { out: Graph::default(), same: HashMap::new(), scalars: HashMap::new() };
@@ -23,7 +28,7 @@ pub(crate) fn simplify(graph: &Graph) -> Graph {
         new.push(match node.core() {
             Some(Core::Reduce(Reduction::Sum, axes)) if node.specs[0].dtype == DType::F32 => {
                 let axes = axes.clone();
-                s.sum(node.inputs[0], &axes, &node)
+                s.sum(node.inputs[0], &axes, &node, FACTORS)
             }
             _ => s.push(node),
         });
@@ -66,26 +71,27 @@ impl Simplifier {
         self.push(GNode { kind: Kind::Op(Arc::new(CoreOp::new(core))), inputs, specs, at: like.at })
     }
 
-    /// The sum of `x` over `axes`; `like` is the node that it replaces.
-    fn sum(&mut self, x: Ref, axes: &[usize], like: &GNode) -> usize {
+    /// The sum of `x` over `axes`; `like` is the node that it replaces. At most `depth` factors leave it.
+    fn sum(&mut self, x: Ref, axes: &[usize], like: &GNode, depth: usize) -> usize {
         let shape = like.specs[0].shape.clone();
+        let Some(less) = depth.checked_sub(1) else { return self.plain(x, axes, &shape, like) };
         match self.out.nodes[x.0].core().cloned() {
             Some(Core::Map(Func::Neg)) => {
                 let inner = self.out.nodes[x.0].inputs[0];
-                let inner = self.sum(inner, axes, like);
+                let inner = self.sum(inner, axes, like, less);
                 self.op(Core::Map(Func::Neg), vec![(inner, 0)], &shape, like)
             }
             Some(Core::Map(Func::Mul)) => {
                 let inputs = self.out.nodes[x.0].inputs.clone();
                 for (factor, rest) in [(inputs[1], inputs[0]), (inputs[0], inputs[1])] {
                     if let Some(factor) = self.constant_along(factor, axes, &shape, like) {
-                        let rest = self.sum(rest, axes, like);
+                        let rest = self.sum(rest, axes, like, less);
                         return self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], &shape, like);
                     }
                 }
                 self.plain(x, axes, &shape, like)
             }
-            Some(Core::Map(Func::Add | Func::Sub)) => match self.known(x, axes, &shape, like) {
+            Some(Core::Map(Func::Add | Func::Sub)) => match self.known(x, axes, &shape, like, TERMS) {
                 Some(sum) => sum,
                 None => self.plain(x, axes, &shape, like),
             },
@@ -93,8 +99,9 @@ impl Simplifier {
         }
     }
 
-    /// The sum of `x` over `axes` out of sums that are there already, if that can be done.
-    fn known(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode) -> Option<usize> {
+    /// The sum of `x` over `axes` out of sums that are there already, if that can be done within `depth` functions.
+    fn known(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode, depth: usize) -> Option<usize> {
+        let less = depth.checked_sub(1)?;
         if let Some(constant) = self.constant_along(x, axes, shape, like) {
             let n = self.count(axes.iter().map(|&d| self.out.spec(x).shape[d]).product(), shape, like)?;
             return Some(self.op(Core::Map(Func::Mul), vec![(n, 0), constant], shape, like));
@@ -106,19 +113,19 @@ impl Simplifier {
         let inputs = self.out.nodes[x.0].inputs.clone();
         match self.out.nodes[x.0].core().cloned()? {
             Core::Map(Func::Neg) => {
-                let inner = self.known(inputs[0], axes, shape, like)?;
+                let inner = self.known(inputs[0], axes, shape, like, less)?;
                 Some(self.op(Core::Map(Func::Neg), vec![(inner, 0)], shape, like))
             }
             Core::Map(Func::Mul) => {
                 [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, rest)| {
                     let factor = self.constant_along(c, axes, shape, like)?;
-                    let rest = self.known(rest, axes, shape, like)?;
+                    let rest = self.known(rest, axes, shape, like, less)?;
                     Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
                 })
             }
             Core::Map(func @ (Func::Add | Func::Sub)) => {
-                let a = self.known(inputs[0], axes, shape, like)?;
-                let b = self.known(inputs[1], axes, shape, like)?;
+                let a = self.known(inputs[0], axes, shape, like, less)?;
+                let b = self.known(inputs[1], axes, shape, like, less)?;
                 Some(self.op(Core::Map(func), vec![(a, 0), (b, 0)], shape, like))
             }
             _ => None,
