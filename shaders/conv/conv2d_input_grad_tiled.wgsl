@@ -108,7 +108,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
                                       window(number + 1u, residue, grid, first, along_h, along_w),
                                       window(number + 2u, residue, grid, first, along_h, along_w),
                                       window(number + 3u, residue, grid, first, along_h, along_w));
-    let channels = min(block.z + 4u * at_w.y + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(ins - 1u));
+    let channels = four_lines(block.z + 4u * at_w.y, ins);
     let start = ((first * ins + channels) * p.kh + along_h.tap0) * p.kw + along_w.tap0;
     let apart = vec3<u32>(ins * p.kh * p.kw, along_h.apart * p.kw, along_w.apart);
     let by = step_of(STEP, taps);

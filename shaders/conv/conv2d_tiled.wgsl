@@ -9,6 +9,7 @@
 // #import shared/index
 // #import shared/conv
 // #import shared/steps
+// #import shared/window
 // #import shared/tile
 
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
@@ -23,13 +24,6 @@ fn window(pixel: u32, first: u32) -> vec3<u32> {
     let column = at % p.ow * p.stride_w - p.pad_w;
     let image = at / (p.oh * p.ow);
     return vec3<u32>(((image * p.c_in + first) * p.h + row) * p.w + column, row, column);
-}
-
-// What the window's tap reads, in any case, so that no read waits for a branch.
-fn x_at(window: vec3<u32>, tap: vec3<u32>, inside: bool) -> f32 {
-    let read = inside & (window.y + tap.y < p.h) & (window.z + tap.z < p.w);
-    let v = x[select(0u, window.x + tap.x, read)];
-    return select(0.0, v, read);
 }
 
 fn x_four(windows: array<vec3<u32>, 4>, at: vec3<u32>, inside: bool) -> vec4<f32> {
@@ -75,7 +69,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let pixel = block.y + 4u * at_x.y;
     let windows = array<vec3<u32>, 4>(window(pixel, group * ins), window(pixel + 1u, group * ins),
                                       window(pixel + 2u, group * ins), window(pixel + 3u, group * ins));
-    let channels = min(block.z + 4u * at_w.y + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(outs - 1u));
+    let channels = four_lines(block.z + 4u * at_w.y, outs);
     let start = (group * outs + channels) * depth;
     let by = step_of(STEP, taps);
 

@@ -10,6 +10,7 @@
 // #wide
 // #import shared/index
 // #import shared/steps
+// #import shared/window
 // #import shared/tile
 
 struct Params {
@@ -32,13 +33,6 @@ fn tap_of(q: u32, first: u32) -> vec3<u32> {
     let down = at.y * p.dil_h;
     let right = at.z * p.dil_w;
     return vec3<u32>(((first + at.x) * p.h + down) * p.w + right, down, right);
-}
-
-// What a window's tap reads, in any case, so that no read waits for a branch.
-fn x_at(window: vec3<u32>, tap: vec3<u32>, inside: bool) -> f32 {
-    let read = inside & (window.y + tap.y < p.h) & (window.z + tap.z < p.w);
-    let v = x[select(0u, window.x + tap.x, read)];
-    return select(0.0, v, read);
 }
 
 // Four taps at an output pixel: image, row and column. Left of the image and above it numbers wrap.
@@ -87,7 +81,7 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let end = min(pixels, begin + p.slice);
     // Neighboring threads read neighboring pixels of either operand.
     let at = place(thread, true);
-    let rows = min(block.y + 4u * at.y + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(outs - 1u));
+    let rows = four_lines(block.y + 4u * at.y, outs);
     let start = (group * outs + rows) * p.oh * p.ow;
     let q = block.z + 4u * at.y;
     let taps = array<vec3<u32>, 4>(tap_of(q, group * ins), tap_of(q + 1u, group * ins),

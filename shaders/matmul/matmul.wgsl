@@ -35,11 +35,6 @@ fn b_four(start: vec4<u32>, q: u32, apart: u32, inside: bool) -> vec4<f32> {
     return select(vec4<f32>(), vec4<f32>(b[at.x], b[at.y], b[at.z], b[at.w]), inside);
 }
 
-// Four lines from `first` on. Beyond the matrix stands its last: what that gives is not stored.
-fn four_lines(first: u32, n: u32) -> vec4<u32> {
-    return min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(n - 1u));
-}
-
 fn store(at: vec4<u32>, row: u32, column: u32, x: vec4<f32>) {
     if (row >= p.m) { return; }
     let to = (at.x * p.m + row) * p.n + column;

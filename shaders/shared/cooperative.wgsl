@@ -32,7 +32,8 @@ fn four_of(i: u32, across: bool) -> vec3<u32> {
     return vec3<u32>(line, first, line * select(ALONG, ACROSS, across) + first);
 }
 
-// Read in any case, so that no read waits for a branch: TILE rows of a (columns of b) from `lead` on and STEP steps of k from `q0` on, zeros beyond the matrix.
+// TILE rows of a (columns of b) from `lead` on and STEP steps of k from `q0` on, zeros beyond the matrix. Read in any case, so
+// that no read waits for a branch.
 fn stage_a(base: u32, lead: u32, q0: u32, thread: u32) {
     let across = p.trans_a != 0u;
     let sizes = select(vec2<u32>(p.m, p.k), vec2<u32>(p.k, p.m), across);

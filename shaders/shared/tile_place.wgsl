@@ -12,3 +12,8 @@ fn slot(kk: u32, group: u32) -> u32 {
 fn place(thread: u32, along: bool) -> vec2<u32> {
     return select(vec2<u32>(thread / GROUPS, thread % GROUPS), vec2<u32>(thread % STEP, thread / STEP), along);
 }
+
+// Four lines (rows, columns) of n from `first` on. Beyond the last stands the last: what that gives is not stored.
+fn four_lines(first: u32, n: u32) -> vec4<u32> {
+    return min(first + vec4<u32>(0u, 1u, 2u, 3u), vec4<u32>(n - 1u));
+}

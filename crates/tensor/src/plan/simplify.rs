@@ -28,7 +28,7 @@ pub(crate) fn simplify(graph: &Graph) -> Graph {
         new.push(match node.core() {
             Some(Core::Reduce(Reduction::Sum, axes)) if node.specs[0].dtype == DType::F32 => {
                 let axes = axes.clone();
-                s.sum(node.inputs[0], &axes, &node, FACTORS)
+                s.sum(node.inputs[0], &axes, &node)
             }
             _ => s.push(node),
         });
@@ -71,61 +71,53 @@ impl Simplifier {
         self.push(GNode { kind: Kind::Op(Arc::new(CoreOp::new(core))), inputs, specs, at: like.at })
     }
 
-    /// The sum of `x` over `axes`; `like` is the node that it replaces. At most `depth` factors leave it.
-    fn sum(&mut self, x: Ref, axes: &[usize], like: &GNode, depth: usize) -> usize {
+    /// The sum of `x` over `axes`; `like` is the node that it replaces.
+    fn sum(&mut self, x: Ref, axes: &[usize], like: &GNode) -> usize {
         let shape = like.specs[0].shape.clone();
-        let Some(less) = depth.checked_sub(1) else { return self.plain(x, axes, &shape, like) };
-        match self.out.nodes[x.0].core().cloned() {
-            Some(Core::Map(Func::Neg)) => {
-                let inner = self.out.nodes[x.0].inputs[0];
-                let inner = self.sum(inner, axes, like, less);
-                self.op(Core::Map(Func::Neg), vec![(inner, 0)], &shape, like)
-            }
-            Some(Core::Map(Func::Mul)) => {
-                let inputs = self.out.nodes[x.0].inputs.clone();
-                for (factor, rest) in [(inputs[1], inputs[0]), (inputs[0], inputs[1])] {
-                    if let Some(factor) = self.constant_along(factor, axes, &shape, like) {
-                        let rest = self.sum(rest, axes, like, less);
-                        return self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], &shape, like);
-                    }
-                }
-                self.plain(x, axes, &shape, like)
-            }
-            Some(Core::Map(Func::Add | Func::Sub)) => match self.known(x, axes, &shape, like, TERMS) {
-                Some(sum) => sum,
-                None => self.plain(x, axes, &shape, like),
-            },
-            _ => self.plain(x, axes, &shape, like),
-        }
+        self.derived(x, axes, &shape, like, FACTORS, true).unwrap_or_else(|| self.plain(x, axes, &shape, like))
     }
 
-    /// The sum of `x` over `axes` out of sums that are there already, if that can be done within `depth` functions.
-    fn known(&mut self, x: Ref, axes: &[usize], shape: &Shape, like: &GNode, depth: usize) -> Option<usize> {
+    /// The sum of `x` out of sums of less, within `depth` functions: factors leave it, and what is left is summed if `make` says so,
+    /// or has to be there already, as both sides of a sum of two have to.
+    fn derived(
+        &mut self,
+        x: Ref,
+        axes: &[usize],
+        shape: &Shape,
+        like: &GNode,
+        depth: usize,
+        make: bool,
+    ) -> Option<usize> {
         let less = depth.checked_sub(1)?;
-        if let Some(constant) = self.constant_along(x, axes, shape, like) {
-            let n = self.count(axes.iter().map(|&d| self.out.spec(x).shape[d]).product(), shape, like)?;
-            return Some(self.op(Core::Map(Func::Mul), vec![(n, 0), constant], shape, like));
+        if !make {
+            if let Some(constant) = self.constant_along(x, axes, shape, like) {
+                let n = self.count(axes.iter().map(|&d| self.out.spec(x).shape[d]).product(), shape, like)?;
+                return Some(self.op(Core::Map(Func::Mul), vec![(n, 0), constant], shape, like));
+            }
+            let sum = CoreOp::new(Core::Reduce(Reduction::Sum, axes.to_vec()));
+            if let Some(&there) = self.same.get(&(key_of(&sum), vec![x])) {
+                return Some(there);
+            }
         }
-        let sum = CoreOp::new(Core::Reduce(Reduction::Sum, axes.to_vec()));
-        if let Some(&there) = self.same.get(&(key_of(&sum), vec![x])) {
-            return Some(there);
-        }
+        let rest = |s: &mut Self, x: Ref| {
+            let derived = s.derived(x, axes, shape, like, less, make);
+            derived.or_else(|| make.then(|| s.plain(x, axes, shape, like)))
+        };
         let inputs = self.out.nodes[x.0].inputs.clone();
         match self.out.nodes[x.0].core().cloned()? {
             Core::Map(Func::Neg) => {
-                let inner = self.known(inputs[0], axes, shape, like, less)?;
+                let inner = rest(self, inputs[0])?;
                 Some(self.op(Core::Map(Func::Neg), vec![(inner, 0)], shape, like))
             }
-            Core::Map(Func::Mul) => {
-                [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, rest)| {
-                    let factor = self.constant_along(c, axes, shape, like)?;
-                    let rest = self.known(rest, axes, shape, like, less)?;
-                    Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
-                })
-            }
+            Core::Map(Func::Mul) => [(inputs[1], inputs[0]), (inputs[0], inputs[1])].into_iter().find_map(|(c, of)| {
+                let factor = self.constant_along(c, axes, shape, like)?;
+                let rest = rest(self, of)?;
+                Some(self.op(Core::Map(Func::Mul), vec![(rest, 0), factor], shape, like))
+            }),
             Core::Map(func @ (Func::Add | Func::Sub)) => {
-                let a = self.known(inputs[0], axes, shape, like, less)?;
-                let b = self.known(inputs[1], axes, shape, like, less)?;
+                let terms = less.min(TERMS);
+                let a = self.derived(inputs[0], axes, shape, like, terms, false)?;
+                let b = self.derived(inputs[1], axes, shape, like, terms, false)?;
                 Some(self.op(Core::Map(func), vec![(a, 0), (b, 0)], shape, like))
             }
             _ => None,

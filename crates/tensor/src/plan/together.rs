@@ -10,7 +10,7 @@ use crate::device::Caps;
 use crate::dtype::DType;
 use crate::plan::fuse::{Draft, Drafted, MAX_TERMS};
 use crate::plan::memory::{root, touched};
-use crate::plan::{Action, MapStep, Program, ReduceStep, Source, Step, Term, ValueId};
+use crate::plan::{Action, MapStep, Program, ReduceStep, Step, Term, ValueId};
 
 /// Elements up to which steps are put together though they read nothing in common: what a launch costs is more than they do.
 const SMALL: usize = 1 << 14;
@@ -60,39 +60,31 @@ fn both(a: &Step, b: &Step, values: &[Draft], caps: &Caps) -> Option<Step> {
     if a.live.is_some() || b.live.is_some() {
         return None;
     }
-    let join = |dims: &[usize], [x, y]: [&Program; 2], [p, q]: [&[ValueId]; 2]| {
-        let outs: Vec<ValueId> = p.iter().chain(q).copied().collect();
+    let ((reads, mut outs), (others, more)) = (touched(&a.action), touched(&b.action));
+    outs.extend(more);
+    let join = |dims: &[usize], x: &Program, y: &Program| {
+        let pays = dims.iter().product::<usize>() <= SMALL || reads.iter().any(|v| others.contains(v));
+        let bindings = reads.iter().chain(&others).collect::<HashSet<_>>().len() + outs.len();
         let words = |v: &ValueId| values[*v].spec.dtype != DType::F16;
-        let pays = dims.iter().product::<usize>() <= SMALL || !loaded(x).is_disjoint(&loaded(y));
-        let program = joined(x, y);
-        let bindings = loaded(&program).len() + outs.len();
-        let fits = bindings <= caps.max_storage_buffers as usize && program.terms.len() <= MAX_TERMS;
-        (pays && fits && outs.len() <= MAX_RESULTS && outs.iter().all(words)).then_some((program, outs))
+        let fits = bindings <= caps.max_storage_buffers as usize && outs.len() <= MAX_RESULTS;
+        let program = (pays && fits && outs.iter().all(words)).then(|| joined(x, y))?;
+        (program.terms.len() <= MAX_TERMS).then_some(program)
     };
     let action = match (&a.action, &b.action) {
         (Action::Map(x), Action::Map(y)) if x.dims == y.dims => {
-            let (program, outs) = join(&x.dims, [&x.program, &y.program], [&x.outs, &y.outs])?;
+            let program = join(&x.dims, &x.program, &y.program)?;
             Action::Map(MapStep { dims: x.dims.clone(), program, outs })
         }
         (Action::Reduce(x), Action::Reduce(y)) if (&x.dims, &x.reduced, x.kind) == (&y.dims, &y.reduced, y.kind) => {
             if values[x.outs[0]].spec.dtype != values[y.outs[0]].spec.dtype {
                 return None;
             }
-            let (program, outs) = join(&x.dims, [&x.program, &y.program], [&x.outs, &y.outs])?;
+            let program = join(&x.dims, &x.program, &y.program)?;
             Action::Reduce(ReduceStep { program, outs, ..x.clone() })
         }
         _ => return None,
     };
     Some(Step { action, label: format!("{} & {}", a.label, b.label), ..a.clone() })
-}
-
-/// The values that a program reads.
-fn loaded(program: &Program) -> HashSet<ValueId> {
-    let value = |t: &Term| match t {
-        Term::Load { source: Source::Value(v), .. } => Some(*v),
-        _ => None,
-    };
-    program.terms.iter().filter_map(value).collect()
 }
 
 /// One program with the results of both, what they have in common computed once.

@@ -238,16 +238,17 @@ fn run_step(
             Ok(())
         }
         (Action::Reduce(r), Ready::Reduce(k)) => {
+            let &[to] = &r.outs[..] else { return Err(Error::internal("cpu", "a reduction with several results")) };
             let reads = loads(&r.program.terms);
-            let mut memory = StepMemory::new(plan, &reads, &r.outs, roots)?;
+            let mut memory = StepMemory::new(plan, &reads, &[to], roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
-            let n = share(plan.values[r.outs[0]].spec.numel());
+            let n = share(plan.values[to].spec.numel());
             let out = &mut memory.write(0)?[..n];
             match rows {
                 None => k.run(&sources, scalars, out),
                 Some(Rows { live, count }) => {
                     let fewer = ReduceStep { dims: shortened(&r.dims, live.of, count), ..r.clone() };
-                    Reduce::new(&fewer, plan.values[r.outs[0]].spec.dtype).run(&sources, scalars, out);
+                    Reduce::new(&fewer, plan.values[to].spec.dtype).run(&sources, scalars, out);
                 }
             }
             Ok(())
