@@ -18,12 +18,16 @@ const PREFIX: usize = 8;
 /// The parameters of a file in the layout (paths, shapes, kinds, device) of `like`. Fails as [`read`] does, and on a
 /// name that is unknown (the nearest is suggested), a missing one, or a shape that differs.
 ///
-/// ```no_run
+/// ```
 /// use acclimate_tensor::Device;
 /// use acclimate_train::{Layer, nn::zoo::CifarResNet, weights};
 ///
-/// let model = CifarResNet::for_pixels(20, 10)?;
-/// let params = weights::load("resnet20.safetensors", &model.init(&Device::cpu(), 0)?)?;
+/// let start = CifarResNet::for_pixels(20, 10)?.init(&Device::cpu(), 0)?;
+/// # let file = std::env::temp_dir().join(format!("acclimate-{}-resnet20.safetensors", std::process::id()));
+/// weights::save(&file, &start)?;
+/// let params = weights::load(&file, &start)?;
+/// assert_eq!(params.to_named()?, start.to_named()?);
+/// # std::fs::remove_file(&file).ok();
 /// # Ok::<(), acclimate_train::Error>(())
 /// ```
 pub fn load(path: impl AsRef<Path>, like: &Params) -> Result<Params> {
