@@ -6,6 +6,7 @@
 // Workgroups: ⌈n·c_out·⌈oh/4⌉·ow / 256⌉. Best with few input channels a group; else see `conv2d_tiled`.
 // #halves x weight
 // #import shared/index
+// #import shared/finish
 // #import shared/conv
 
 @group(0) @binding(1) var<storage, read_write> x: array<f32>;
@@ -46,8 +47,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         }
     }
     let to = (plane * p.oh + oy) * p.ow + ox;
-    if (oy.x < p.oh) { y[to.x] = sum.x; }
-    if (oy.y < p.oh) { y[to.y] = sum.y; }
-    if (oy.z < p.oh) { y[to.z] = sum.z; }
-    if (oy.w < p.oh) { y[to.w] = sum.w; }
+    if (oy.x < p.oh) { y[to.x] = finish(to.x, sum.x); }
+    if (oy.y < p.oh) { y[to.y] = finish(to.y, sum.y); }
+    if (oy.z < p.oh) { y[to.z] = finish(to.z, sum.z); }
+    if (oy.w < p.oh) { y[to.w] = finish(to.w, sum.w); }
 }

@@ -6,6 +6,7 @@
 // Workgroups: ⌈n·c_in·⌈h/(4·stride_h)⌉·stride_h·w / 256⌉. Best with few output channels a group; else see `conv2d_input_grad_tiled`.
 // #halves dy weight
 // #import shared/index
+// #import shared/finish
 // #import shared/conv
 // #import shared/phase
 
@@ -54,8 +55,8 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
         }
     }
     let to = (plane * p.h + iy) * p.w + ix;
-    if (iy.x < p.h) { dx[to.x] = sum.x; }
-    if (iy.y < p.h) { dx[to.y] = sum.y; }
-    if (iy.z < p.h) { dx[to.z] = sum.z; }
-    if (iy.w < p.h) { dx[to.w] = sum.w; }
+    if (iy.x < p.h) { dx[to.x] = finish(to.x, sum.x); }
+    if (iy.y < p.h) { dx[to.y] = finish(to.y, sum.y); }
+    if (iy.z < p.h) { dx[to.z] = finish(to.z, sum.z); }
+    if (iy.w < p.h) { dx[to.w] = finish(to.w, sum.w); }
 }

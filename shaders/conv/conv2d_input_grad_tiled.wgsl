@@ -9,6 +9,7 @@
 // #narrow
 // #wide
 // #import shared/index
+// #import shared/finish
 // #import shared/conv
 // #import shared/phase
 // #import shared/steps
@@ -67,10 +68,10 @@ fn store(at: vec4<u32>, number: u32, channel: u32, v: vec4<f32>) {
     let pixel = pixel_of(number, at.w, grid);
     let area = p.h * p.w;
     let to = (pixel.x * p.c_in + at.x * ins + channel) * area + pixel.y * p.w + pixel.z;
-    if (channel < ins) { dx[to] = v.x; }
-    if (channel + 1u < ins) { dx[to + area] = v.y; }
-    if (channel + 2u < ins) { dx[to + 2u * area] = v.z; }
-    if (channel + 3u < ins) { dx[to + 3u * area] = v.w; }
+    if (channel < ins) { dx[to] = finish(to, v.x); }
+    if (channel + 1u < ins) { dx[to + area] = finish(to + area, v.y); }
+    if (channel + 2u < ins) { dx[to + 2u * area] = finish(to + 2u * area, v.z); }
+    if (channel + 3u < ins) { dx[to + 3u * area] = finish(to + 3u * area, v.w); }
 }
 
 @compute @workgroup_size(THREADS)

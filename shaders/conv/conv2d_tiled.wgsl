@@ -7,6 +7,7 @@
 // #narrow
 // #wide
 // #import shared/index
+// #import shared/finish
 // #import shared/conv
 // #import shared/steps
 // #import shared/window
@@ -44,10 +45,10 @@ fn store(at: vec4<u32>, pixel: u32, channel: u32, v: vec4<f32>) {
     let outs = p.c_out / p.groups;
     if (pixel >= p.n * area) { return; }
     let to = (pixel / area * p.c_out + at.x * outs + channel) * area + pixel % area;
-    if (channel < outs) { y[to] = v.x; }
-    if (channel + 1u < outs) { y[to + area] = v.y; }
-    if (channel + 2u < outs) { y[to + 2u * area] = v.z; }
-    if (channel + 3u < outs) { y[to + 3u * area] = v.w; }
+    if (channel < outs) { y[to] = finish(to, v.x); }
+    if (channel + 1u < outs) { y[to + area] = finish(to + area, v.y); }
+    if (channel + 2u < outs) { y[to + 2u * area] = finish(to + 2u * area, v.z); }
+    if (channel + 3u < outs) { y[to + 3u * area] = finish(to + 3u * area, v.w); }
 }
 
 @compute @workgroup_size(THREADS)

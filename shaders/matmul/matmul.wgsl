@@ -10,6 +10,7 @@
 // #narrow
 // #wide
 // #import shared/index
+// #import shared/finish
 // #import shared/tile
 
 struct Params {
@@ -38,10 +39,10 @@ fn b_four(start: vec4<u32>, q: u32, apart: u32, inside: bool) -> vec4<f32> {
 fn store(at: vec4<u32>, row: u32, column: u32, x: vec4<f32>) {
     if (row >= p.m) { return; }
     let to = (at.x * p.m + row) * p.n + column;
-    if (column < p.n) { c[to] = x.x; }
-    if (column + 1u < p.n) { c[to + 1u] = x.y; }
-    if (column + 2u < p.n) { c[to + 2u] = x.z; }
-    if (column + 3u < p.n) { c[to + 3u] = x.w; }
+    if (column < p.n) { c[to] = finish(to, x.x); }
+    if (column + 1u < p.n) { c[to + 1u] = finish(to + 1u, x.y); }
+    if (column + 2u < p.n) { c[to + 2u] = finish(to + 2u, x.z); }
+    if (column + 3u < p.n) { c[to + 3u] = finish(to + 3u, x.w); }
 }
 
 @compute @workgroup_size(THREADS)

@@ -4,6 +4,7 @@
 // Workgroups: batch · ⌈m/64⌉ · ⌈n/64⌉ (⌈m/32⌉ · ⌈n/32⌉).
 // #needs cooperative
 // #eight
+// #import shared/finish
 // #import shared/sixteen
 // #import shared/cooperative
 
@@ -86,7 +87,8 @@ fn leave(matrix: u32, row: u32, column: u32, turn: u32, n_subgroups: u32, thread
         let y = row + quarter / 2u * (2u * SIDE) + i / SIDE % SIDE;
         let x = column + quarter % 2u * (2u * SIDE) + i % SIDE;
         let now = quarter >= turn && quarter < turn + n_subgroups;
-        if (now && y < p.m && x < p.n) { c[(matrix * p.m + y) * p.n + x] = out[i]; }
+        let at = (matrix * p.m + y) * p.n + x;
+        if (now && y < p.m && x < p.n) { c[at] = finish(at, out[i]); }
     }
     workgroupBarrier();
 }

@@ -5,6 +5,7 @@
 // neighboring threads read neighboring words either way. A fixed tree then adds the slices up.
 // #halves a b
 // #import shared/index
+// #import shared/finish
 
 struct Params {
     m: u32, n: u32, k: u32, batch: u32,
@@ -25,7 +26,8 @@ fn a_at(base: u32, row: u32, q: u32) -> f32 {
 }
 
 fn store(matrix: u32, row: u32, column: u32, value: f32) {
-    if (row < p.m) { c[(matrix * p.m + row) * p.n + column] = value; }
+    let at = (matrix * p.m + row) * p.n + column;
+    if (row < p.m) { c[at] = finish(at, value); }
 }
 
 @compute @workgroup_size(256)

@@ -2,6 +2,7 @@
 // Input: parts [parts, rows, columns].  Output: y [columns, rows].  Params: rows, columns, parts.
 // Workgroups: ⌈rows·columns/256⌉.  In order, so the same parts give the same bits.
 // #import shared/index
+// #import shared/finish
 
 struct Params { rows: u32, columns: u32, parts: u32 }
 @group(0) @binding(0) var<uniform> p: Params;
@@ -18,5 +19,5 @@ fn main(@builtin(workgroup_id) wid: vec3<u32>, @builtin(num_workgroups) nwg: vec
     let first = (at - j * p.rows) * p.columns + j;
     var total = 0.0;
     for (var s = 0u; s < p.parts; s++) { total += parts[s * size + first]; }
-    y[at] = total;
+    y[at] = finish(at, total);
 }

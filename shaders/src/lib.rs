@@ -79,6 +79,12 @@ impl Shader {
         variant.unwrap_or(self)
     }
 
+    /// Whether what it stores goes through [`shared::FINISH`], which an engine may replace.
+    #[must_use]
+    pub fn can_finish(&self) -> bool {
+        self.source.contains(shared::FINISH)
+    }
+
     /// The text for an adapter with subgroup operations, or for one without.
     #[must_use]
     pub fn text(&self, subgroups: bool) -> &'static str {
@@ -101,6 +107,8 @@ pub mod shared {
     pub const BITS: &str = include_str!("../shared/bits.wgsl");
     /// `exp_down(y)` and `one_minus_exp(y)` for y ≤ 0.
     pub const EXP: &str = include_str!("../shared/exp.wgsl");
+    /// `finish(at, value)`: what becomes of result `value`, number `at` of its array, before it is stored: nothing.
+    pub const FINISH: &str = include_str!("../shared/finish.wgsl");
     /// `to_half(x)` and `from_half(h)`, exact on every driver.
     pub const HALF: &str = include_str!("../shared/half.wgsl");
     /// `pair(word)`, `four_of(pairs)` and `pairs_of(four)`: two words in one of 64 bits, which a device must have.

@@ -12,7 +12,7 @@ use acclimate_tensor::{Caps, Device, Passes, Real, Result, Spec, Tensor, compile
 #[test]
 fn kept_rows_answer_as_a_batch_of_their_own() {
     live::check(&Device::cpu()).unwrap();
-    let without = Passes { simplify: false, fusion: false, reuse: false, together: false, rows: true };
+    let without = Passes { rows: true, ..Passes::NONE };
     live::check(&Device::cpu().with_passes(without).unwrap()).unwrap();
 }
 

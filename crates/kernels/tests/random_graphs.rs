@@ -7,6 +7,9 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tensor/tests/adapter/mod.rs"]
+mod adapter;
+
 use acclimate_kernels::TensorOps;
 use acclimate_kernels::testkit::{Draw, Input};
 use acclimate_tensor::{Device, Passes, Result, Tensor, grad, oracle};
@@ -97,8 +100,7 @@ fn ends(g: &Graph, seed: u64) -> Result<(Tensor, Vec<Tensor>)> {
 
 /// Gives the kernel calls with all passes and with none.
 fn check(seed: u64) -> Result<[u64; 2]> {
-    let all = Passes { simplify: true, fusion: true, reuse: true, together: true, rows: true };
-    let none = Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false };
+    let (all, none) = (Passes::ALL, Passes::NONE);
     let passes =
         [all, Passes { fusion: false, ..all }, Passes { reuse: false, ..all }, Passes { rows: false, ..all }, none];
     let mut first: Option<Vec<Vec<u32>>> = None;
@@ -167,14 +169,46 @@ fn passes_change_no_answer() {
     assert!(3 * with < 2 * without, "the passes were not switched: {with} calls with them, {without} without");
 }
 
+/// The sum and the gradients, with nobody who holds what is between, so that the passes may do what they like.
+fn answers(device: &Device, seed: u64) -> Result<(String, Vec<Vec<f32>>)> {
+    let g = draw_graph(device, seed)?;
+    let (total, grads) = ends(&g, seed)?;
+    let text = g.text.clone();
+    drop(g);
+    let tensors: Vec<&Tensor> = [&total].into_iter().chain(&grads).collect();
+    Tensor::realize(&tensors)?;
+    Ok((text, tensors.iter().map(|t| t.to_vec::<f32>()).collect::<Result<_>>()?))
+}
+
+/// The passes that only GPUs have; in fewer graphs, because every group of a graph is a shader to compile.
+#[test]
+fn software_passes_change_no_answer() -> Result<()> {
+    let seeds = std::env::var("ACCLIMATE_SEED").ok().and_then(|s| s.parse().ok()).map_or(301..=324, |s| s..=s);
+    let mut dispatches = [0; 2];
+    for seed in seeds {
+        let (text, want) = answers(&Device::cpu(), seed)?;
+        for (passes, dispatches) in [Passes::ALL, Passes::NONE].into_iter().zip(&mut dispatches) {
+            let Some(device) = adapter::open(Device::named) else { return Ok(()) };
+            let device = device.with_passes(passes)?;
+            let (_, got) = answers(&device, seed)?;
+            *dispatches += device.stats().dispatches;
+            for (k, (want, got)) in want.iter().zip(&got).enumerate() {
+                let square = |of: &mut dyn Iterator<Item = f32>| of.map(|x| f64::from(x).powi(2)).sum::<f64>();
+                let error = square(&mut want.iter().zip(got).map(|(w, g)| w - g)).sqrt();
+                let scale = square(&mut want.iter().copied()).sqrt().max(1.0);
+                assert!(error <= 2e-3 * scale, "seed {seed}, {passes:?}: result {k} is off by {error:.1e} of{text}");
+            }
+        }
+    }
+    let [with, without] = dispatches;
+    assert!(2 * with < without, "the passes were not switched: {with} dispatches with them, {without} without");
+    Ok(())
+}
+
 #[test]
 fn null_passes_are_chosen_before_the_device_is_used() {
     let device = Device::null();
     let held = device.clone();
-    assert!(
-        device
-            .with_passes(Passes { simplify: false, fusion: false, reuse: false, together: false, rows: false })
-            .is_err()
-    );
+    assert!(device.with_passes(Passes::NONE).is_err());
     drop(held);
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::plan::graph::Graph;
 use crate::plan::rows::LiveRows;
 use crate::plan::usage::PlanMemory;
-use crate::plan::{Plan, fuse, memory, simplify, together};
+use crate::plan::{Plan, finish, fuse, memory, order, simplify, together};
 
 /// Plans kept.
 const CAPACITY: usize = 512;
@@ -73,11 +73,20 @@ pub struct Passes {
     pub reuse: bool,
     /// Put steps together that do not need each other.
     pub together: bool,
+    /// Compute small groups where a reduction or an op stores what they read.
+    pub finish: bool,
     /// Leave out rows that nobody reads.
     pub rows: bool,
 }
 
 impl Passes {
+    /// Every pass, as devices have them.
+    pub const ALL: Passes =
+        Passes { simplify: true, fusion: true, reuse: true, together: true, finish: true, rows: true };
+    /// No pass.
+    pub const NONE: Passes =
+        Passes { simplify: false, fusion: false, reuse: false, together: false, finish: false, rows: false };
+
     /// All, but those that `ACCLIMATE_PASSES` (a list such as `-fusion,-reuse,-rows`) leaves out.
     pub(crate) fn from_env() -> Self {
         let text = std::env::var("ACCLIMATE_PASSES").unwrap_or_default();
@@ -87,6 +96,7 @@ impl Passes {
             fusion: !without("fusion"),
             reuse: !without("reuse"),
             together: !without("together"),
+            finish: !without("finish"),
             rows: !without("rows"),
         }
     }
@@ -105,10 +115,19 @@ pub(crate) fn build_with(device: &Device, graph: &Graph, donated: &[bool], passe
         true => LiveRows::find(graph, &inner.caps, inner.kind != EngineKind::Cpu)?,
         false => LiveRows::none(graph),
     };
-    let mut drafted = fuse::draft(graph, &inner.caps, passes.fusion, live)?;
     // A check says which step made a number that is not finite, so then each stands by itself.
-    if passes.together && inner.kind != EngineKind::Cpu && !checks_finite() {
-        together::join(&mut drafted, &inner.caps);
+    let by_launch = inner.kind != EngineKind::Cpu && !checks_finite();
+    let finishes = passes.finish && by_launch;
+    let mut drafted = fuse::draft(graph, &inner.caps, passes.fusion, finishes, live)?;
+    if passes.together && by_launch {
+        together::join(&mut drafted, &inner.caps, together::Kind::Sums);
+    }
+    if finishes {
+        order::hoist(&mut drafted);
+        finish::absorb(&mut drafted, &inner.caps);
+    }
+    if passes.together && by_launch {
+        together::join(&mut drafted, &inner.caps, together::Kind::Maps);
     }
     let plan = memory::place(graph, drafted, donated, &inner.caps, passes.reuse)?;
     log::trace!("plan of {} nodes:\n{plan}", graph.nodes.len());

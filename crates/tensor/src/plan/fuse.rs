@@ -14,7 +14,8 @@ use crate::op::{Core, View};
 use crate::plan::graph::{GNode, Graph, Kind, Ref};
 use crate::plan::layout::{Axis, Guard, Layout, collapse};
 use crate::plan::rows::LiveRows;
-use crate::plan::{Action, Live, MapStep, OpStep, Program, ReduceStep, Scope, Source, Step, Term, ValueId, memory};
+use crate::plan::{Action, Live, MapStep, OpStep, Program, ReduceStep, Scope, Source, Step, Term, ValueId};
+use crate::plan::{finish, memory};
 use crate::shape::{Shape, Spec};
 
 /// A program longer than this is cut in two.
@@ -68,11 +69,12 @@ impl From<Error> for Stop {
     }
 }
 
-pub(crate) fn draft(graph: &Graph, caps: &Caps, fusion: bool, live: LiveRows) -> Result<Drafted> {
+/// Steps for a graph. `finish`: ops will compute groups where they store.
+pub(crate) fn draft(graph: &Graph, caps: &Caps, fusion: bool, finish: bool, live: LiveRows) -> Result<Drafted> {
     let mut f = Fuser {
         graph,
         live,
-        stored: stored_nodes(graph, fusion),
+        stored: stored_nodes(graph, caps, fusion, finish),
         max_loads: (caps.max_storage_buffers as usize).saturating_sub(1).clamp(1, 16),
         value: HashMap::new(),
         out: Drafted::default(),
@@ -88,7 +90,7 @@ pub(crate) fn draft(graph: &Graph, caps: &Caps, fusion: bool, live: LiveRows) ->
 }
 
 /// Which nodes get memory from the start.
-fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
+fn stored_nodes(graph: &Graph, caps: &Caps, fusion: bool, finish: bool) -> Vec<bool> {
     let n = graph.nodes.len();
     let mut stored = vec![false; n];
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); n];
@@ -120,6 +122,9 @@ fn stored_nodes(graph: &Graph, fusion: bool) -> Vec<bool> {
             }
             stored[k] |= matches!(graph.nodes[k].core(), Some(Core::Map(_) | Core::Pad { .. }));
         }
+    }
+    if finish {
+        finish::ends_of_chains(graph, &readers, caps).into_iter().for_each(|i| stored[i] = true);
     }
     // Rough cost of a node computed in its readers, and length of the path to a stored value.
     let (mut cost, mut depth) = (vec![0u32; n], vec![0u32; n]);
@@ -249,7 +254,7 @@ impl<'g> Fuser<'g> {
                 let (dims, reduced, program) = collapsed(&dims, &reduced, program);
                 self.step_of(
                     i,
-                    Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, outs: vec![out] }),
+                    Action::Reduce(ReduceStep { dims, reduced, kind: *kind, program, finish: None, outs: vec![out] }),
                     label,
                 );
                 self.value.insert((i, 0), out);
@@ -284,7 +289,7 @@ impl<'g> Fuser<'g> {
         for (o, &v) in outs.iter().enumerate() {
             self.value.insert((i, o), v);
         }
-        let step = OpStep { op: op.clone(), ins, outs, in_specs, out_specs: node.specs.clone() };
+        let step = OpStep { op: op.clone(), ins, finish: None, outs, in_specs, out_specs: node.specs.clone() };
         self.step_of(i, Action::Op(step), node.name().to_owned());
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::fuse::{Assembled, Draft, Drafted};
 use crate::plan::graph::Graph;
-use crate::plan::{ALIGNMENT, Action, Place, Plan, Root, Source, Step, Term, Value, ValueId};
+use crate::plan::{ALIGNMENT, Action, Finish, Place, Plan, Program, Root, Source, Step, Term, Value, ValueId};
 use crate::shape::Spec;
 
 /// Memory that one or more values share.
@@ -25,19 +25,21 @@ struct Storage {
 
 /// Reads and writes of a step.
 pub(super) fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
-    let loads = |terms: &[Term]| {
-        terms
-            .iter()
-            .filter_map(|t| match t {
-                Term::Load { source: Source::Value(v), .. } => Some(*v),
-                _ => None,
-            })
-            .collect::<Vec<_>>()
+    let loads = |program: &Program| {
+        let value = |t: &Term| match t {
+            Term::Load { source: Source::Value(v), .. } => Some(*v),
+            _ => None,
+        };
+        program.terms.iter().filter_map(value).collect::<Vec<_>>()
+    };
+    let with = |mut reads: Vec<ValueId>, finish: &Option<Finish>| {
+        reads.extend(finish.iter().flat_map(|f| loads(&f.program)));
+        reads
     };
     match action {
-        Action::Map(m) => (loads(&m.program.terms), m.outs.clone()),
-        Action::Reduce(r) => (loads(&r.program.terms), r.outs.clone()),
-        Action::Op(o) => (o.ins.clone(), o.outs.clone()),
+        Action::Map(m) => (loads(&m.program), m.outs.clone()),
+        Action::Reduce(r) => (with(loads(&r.program), &r.finish), r.outs.clone()),
+        Action::Op(o) => (with(o.ins.clone(), &o.finish), o.outs.clone()),
         Action::Copy { from, to, .. } => (vec![*from], vec![*to]),
         Action::Zero { to, .. } => (Vec::new(), vec![*to]),
     }

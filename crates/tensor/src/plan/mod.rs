@@ -5,10 +5,12 @@
 //! op touches on any).
 
 pub(crate) mod cache;
+pub(crate) mod finish;
 pub(crate) mod fuse;
 pub(crate) mod graph;
 pub(crate) mod layout; // positions of elements
 pub(crate) mod memory;
+pub(crate) mod order;
 pub(crate) mod rows;
 pub(crate) mod simplify;
 pub(crate) mod together;
@@ -65,6 +67,8 @@ pub(crate) enum Source {
     Value(ValueId),
     /// The layout's position itself, as u32 (this is `iota`).
     Position,
+    /// In a [`Finish`]: what the step itself made at this index, by its number.
+    Made(usize),
 }
 
 /// One term of a program, in single-assignment order.
@@ -81,7 +85,6 @@ pub(crate) enum Term {
 
 impl Term {
     /// The dtype of the term's value.
-    #[cfg(feature = "gpu")]
     pub fn dtype(&self) -> DType {
         match self {
             Term::Load { dtype, .. } | Term::Scalar { dtype, .. } => *dtype,
@@ -98,6 +101,14 @@ pub(crate) struct Program {
     pub results: Vec<usize>,
 }
 
+/// An element-wise group over the results of a step, computed where they are stored: for each index `i` of `dims`, row-major,
+/// the step's `outs[r][i] = results[r]`, and what it made itself is [`Source::Made`].
+#[derive(Clone, Debug)]
+pub(crate) struct Finish {
+    pub dims: Vec<usize>,
+    pub program: Program,
+}
+
 /// A fused element-wise group: `outs[r][i] = results[r]` at each index `i` of `dims`, row-major.
 #[derive(Clone, Debug)]
 pub(crate) struct MapStep {
@@ -106,22 +117,26 @@ pub(crate) struct MapStep {
     pub outs: Vec<ValueId>,
 }
 
-/// Reductions with their fused prologue: `outs[r]` combines `results[r]`. The index space is `dims`; axes with `reduced` are
-/// combined, the others index the outputs, row-major. On the CPU engine there is one.
+/// Reductions with what is fused into them: result `r` combines `results[r]`, and `outs` are the results or what `finish` makes
+/// of them. The index space is `dims`; axes with `reduced` are combined, the others index the outputs, row-major. On the CPU
+/// engine there is one, as it is.
 #[derive(Clone, Debug)]
 pub(crate) struct ReduceStep {
     pub dims: Vec<usize>,
     pub reduced: Vec<bool>,
     pub kind: Reduction,
     pub program: Program,
+    pub finish: Option<Finish>,
     pub outs: Vec<ValueId>,
 }
 
-/// An op of its own kernel. For each `(i, o)` of `op.in_place()`, `ins[i]` and `outs[o]` are at the same place.
+/// An op of its own kernel. For each `(i, o)` of `op.in_place()`, `ins[i]` and `outs[o]` are at the same place. With a `finish`
+/// (never on the CPU engine) its only output is what that makes of the op's.
 #[derive(Clone, Debug)]
 pub(crate) struct OpStep {
     pub op: Arc<dyn Op>,
     pub ins: Vec<ValueId>,
+    pub finish: Option<Finish>,
     pub outs: Vec<ValueId>,
     pub in_specs: Vec<Spec>,
     pub out_specs: Vec<Spec>,
@@ -209,10 +224,14 @@ impl Plan {
             let cost = |t: &Term| if let Term::Apply { func, .. } = t { u64::from(func.cost()) } else { 0 };
             dims.iter().product::<usize>() as u64 * program.terms.iter().map(cost).sum::<u64>()
         };
+        let after = |finish: &Option<Finish>| finish.as_ref().map_or(0, |f| of(&f.dims, &f.program));
         let flop = match &step.action {
             Action::Map(m) => of(&m.dims, &m.program),
-            Action::Reduce(r) => of(&r.dims, &r.program) + (r.outs.len() * r.dims.iter().product::<usize>()) as u64,
-            Action::Op(o) => o.op.flop(&o.in_specs, &o.out_specs),
+            Action::Reduce(r) => {
+                let combined = r.program.results.len() * r.dims.iter().product::<usize>();
+                of(&r.dims, &r.program) + combined as u64 + after(&r.finish)
+            }
+            Action::Op(o) => o.op.flop(&o.in_specs, &o.out_specs) + after(&o.finish),
             Action::Copy { .. } | Action::Zero { .. } => 0,
         };
         (bytes, flop)

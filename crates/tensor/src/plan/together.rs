@@ -4,12 +4,13 @@
 //! For engines on which a launch and a pass over memory cost more than the arithmetic: not the CPU engine, whose loops have one
 //! result.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use crate::device::Caps;
 use crate::dtype::DType;
 use crate::plan::fuse::{Draft, Drafted, MAX_TERMS};
-use crate::plan::memory::{root, touched};
+use crate::plan::memory::touched;
+use crate::plan::order::Order;
 use crate::plan::{Action, MapStep, Program, ReduceStep, Step, Term, ValueId};
 
 /// Elements up to which steps are put together though they read nothing in common: what a launch costs is more than they do.
@@ -17,37 +18,37 @@ const SMALL: usize = 1 << 14;
 /// How many steps further the other one may stand.
 const WINDOW: usize = 64;
 /// Results of a step at most.
-const MAX_RESULTS: usize = 4;
+pub(super) const MAX_RESULTS: usize = 4;
 
-/// Puts steps together where that can be done.
-pub(crate) fn join(drafted: &mut Drafted, caps: &Caps) {
+/// Which steps are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Reductions.
+    Sums,
+    /// Element-wise groups.
+    Maps,
+}
+
+/// Puts steps of a kind together where that can be done.
+pub(crate) fn join(drafted: &mut Drafted, caps: &Caps, kind: Kind) {
+    let mut order = Order::of(drafted);
     let values = &drafted.values;
-    // The last step that writes a value.
-    let mut made: HashMap<ValueId, usize> = HashMap::new();
-    for (s, step) in drafted.steps.iter().enumerate() {
-        made.extend(touched(&step.action).1.iter().map(|&v| (root(values, v).0, s)));
-    }
-    // The step that sets all of an assembled value to zero, before which none of its pieces may be computed.
-    let mut zeroed: HashMap<ValueId, usize> = HashMap::new();
-    for (s, step) in drafted.steps.iter().enumerate() {
-        let Action::Zero { to, bytes, .. } = step.action else { continue };
-        let whole = bytes == values[to].spec.bytes();
-        let pieces = drafted.assembled.iter().filter(|a| whole && a.out == to).flat_map(|a| &a.pieces);
-        zeroed.extend(pieces.map(|&(piece, _)| (root(values, piece).0, s)));
-    }
+    let is_of_kind = |step: &Step| match step.action {
+        Action::Reduce(_) => kind == Kind::Sums,
+        Action::Map(_) => kind == Kind::Maps,
+        _ => false,
+    };
     let mut steps: Vec<Option<Step>> = std::mem::take(&mut drafted.steps).into_iter().map(Some).collect();
     for i in 0..steps.len() {
-        let Some(mut first) = steps[i].take() else { continue };
+        let Some(mut first) = steps[i].take_if(|s| is_of_kind(s)) else { continue };
         let end = steps.len().min(i + 1 + WINDOW);
         for place in &mut steps[i + 1..end] {
             let Some(second) = place.as_ref() else { continue };
             let Some(joined) = both(&first, second, values, caps) else { continue };
-            let (reads, writes) = touched(&second.action);
-            let after = |of: &HashMap<ValueId, usize>, v| of.get(&root(values, v).0).is_some_and(|&s| s >= i);
-            if reads.iter().any(|&v| after(&made, v)) || writes.iter().any(|&v| after(&zeroed, v)) {
+            if !order.can_be_at(&second.action, i, values, &[]) {
                 continue;
             }
-            made.extend(writes.iter().map(|&v| (root(values, v).0, i)));
+            order.moved(&second.action, i, values);
             (first, *place) = (joined, None);
         }
         steps[i] = Some(first);
@@ -76,7 +77,8 @@ fn both(a: &Step, b: &Step, values: &[Draft], caps: &Caps) -> Option<Step> {
             Action::Map(MapStep { dims: x.dims.clone(), program, outs })
         }
         (Action::Reduce(x), Action::Reduce(y)) if (&x.dims, &x.reduced, x.kind) == (&y.dims, &y.reduced, y.kind) => {
-            if values[x.outs[0]].spec.dtype != values[y.outs[0]].spec.dtype {
+            let finished = x.finish.is_some() || y.finish.is_some();
+            if finished || values[x.outs[0]].spec.dtype != values[y.outs[0]].spec.dtype {
                 return None;
             }
             let program = join(&x.dims, &x.program, &y.program)?;
@@ -90,18 +92,23 @@ fn both(a: &Step, b: &Step, values: &[Draft], caps: &Caps) -> Option<Step> {
 /// One program with the results of both, what they have in common computed once.
 fn joined(a: &Program, b: &Program) -> Program {
     let mut program = a.clone();
-    let mut new: Vec<usize> = Vec::with_capacity(b.terms.len());
-    for term in &b.terms {
+    append(&mut program, b, |_| None);
+    program
+}
+
+/// Adds the terms and results of another program, what both have once; loads for which `known` has a term are that one.
+pub(super) fn append(program: &mut Program, more: &Program, known: impl Fn(&Term) -> Option<usize>) {
+    let mut new: Vec<usize> = Vec::with_capacity(more.terms.len());
+    for term in &more.terms {
         let mut term = term.clone();
         if let Term::Apply { args, .. } = &mut term {
             args.iter_mut().for_each(|a| *a = new[*a]);
         }
-        let known = program.terms.iter().position(|t| *t == term);
-        new.push(known.unwrap_or_else(|| {
+        let there = known(&term).or_else(|| program.terms.iter().position(|t| *t == term));
+        new.push(there.unwrap_or_else(|| {
             program.terms.push(term);
             program.terms.len() - 1
         }));
     }
-    program.results.extend(b.results.iter().map(|&r| new[r]));
-    program
+    program.results.extend(more.results.iter().map(|&r| new[r]));
 }

@@ -238,7 +238,9 @@ fn run_step(
             Ok(())
         }
         (Action::Reduce(r), Ready::Reduce(k)) => {
-            let &[to] = &r.outs[..] else { return Err(Error::internal("cpu", "a reduction with several results")) };
+            let (&[to], None) = (&r.outs[..], &r.finish) else {
+                return Err(Error::internal("cpu", "a reduction with several results, or with a group after it"));
+            };
             let reads = loads(&r.program.terms);
             let mut memory = StepMemory::new(plan, &reads, &[to], roots)?;
             let sources: SmallVec<[Option<&[u32]>; 16]> = (0..reads.len()).map(|i| memory.read(i)).collect();
@@ -253,6 +255,7 @@ fn run_step(
             }
             Ok(())
         }
+        (Action::Op(OpStep { finish: Some(_), .. }), _) => Err(Error::internal("cpu", "an op with a group after it")),
         (Action::Op(o), _) => match rows {
             None => run_op(plan, o, &o.in_specs, &o.out_specs, roots),
             Some(Rows { live, count }) => {

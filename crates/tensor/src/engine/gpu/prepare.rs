@@ -185,7 +185,13 @@ fn lower(
             let launches = op.op.launch(&op.in_specs, &op.out_specs, caps)?;
             return op_dispatches(op, launches, memory, caps, label, scratch);
         }
-        Action::Op(op) => return op_dispatches(op, choose(op)?, memory, caps, label, scratch),
+        Action::Op(op) => {
+            let mut launches = choose(op)?;
+            if op.finish.is_some() && !launches.can_finish() {
+                launches = op.op.launch(&op.in_specs, &op.out_specs, caps)?;
+            }
+            return op_dispatches(op, launches, memory, caps, label, scratch);
+        }
     };
     generated.iter().for_each(|d| dump(&d.source));
     Ok(generated)
@@ -235,14 +241,22 @@ fn op_dispatches(
                 ),
             ));
         }
-        Ok(Dispatch {
+        let mut dispatch = Dispatch {
             source: shader.text(caps.subgroups).into(),
             label: format!("{label} ({})", shader.name),
             words: launch.params.iter().map(|&bits| Word::Fixed(bits)).collect(),
             ranges: launch.binds.iter().map(bind).collect::<Result<_>>()?,
             workgroups: launch.workgroups,
             by_rows: None,
-        })
+        };
+        if let Some(finish) = step.finish.as_ref().filter(|_| launch.binds.contains(&Bind::Out(0))) {
+            let (source, words, ranges) = codegen::finished(shader, &dispatch.source, finish, memory)?;
+            dump(&source);
+            dispatch.source = source.into();
+            dispatch.words.extend(words);
+            dispatch.ranges.extend(ranges);
+        }
+        Ok(dispatch)
     };
     launches.list.iter().map(dispatch).collect()
 }

@@ -3,7 +3,7 @@
 use crate::device::Caps;
 use crate::error::Result;
 use crate::op::Bind;
-use crate::plan::{Action, OpStep, Plan, Root, Source, Term, ValueId};
+use crate::plan::{Action, Finish, OpStep, Plan, Program, Root, Source, Term, ValueId};
 
 use super::wrong;
 
@@ -174,20 +174,21 @@ fn part(to: Region, offset: usize, bytes: usize, label: &str) -> Result<Region> 
     if part.end <= to.end { Ok(part) } else { Err(wrong(format!("{label} writes {part:?}, outside {to:?}"))) }
 }
 
-fn loads(terms: &[Term]) -> Vec<ValueId> {
+fn loads(program: &Program) -> Vec<ValueId> {
     let value = |t: &Term| match t {
         Term::Load { source: Source::Value(v), .. } => Some(*v),
         _ => None,
     };
-    terms.iter().filter_map(value).collect()
+    program.terms.iter().filter_map(value).collect()
 }
 
-/// What a step reads and writes.
+/// What a step reads and writes: said here once more, so that the planner's own account is checked.
 fn touched(action: &Action) -> (Vec<ValueId>, Vec<ValueId>) {
+    let after = |finish: &Option<Finish>| finish.as_ref().map(|f| loads(&f.program)).unwrap_or_default();
     match action {
-        Action::Map(m) => (loads(&m.program.terms), m.outs.clone()),
-        Action::Reduce(r) => (loads(&r.program.terms), r.outs.clone()),
-        Action::Op(o) => (o.ins.clone(), o.outs.clone()),
+        Action::Map(m) => (loads(&m.program), m.outs.clone()),
+        Action::Reduce(r) => ([loads(&r.program), after(&r.finish)].concat(), r.outs.clone()),
+        Action::Op(o) => ([o.ins.clone(), after(&o.finish)].concat(), o.outs.clone()),
         Action::Copy { from, to, .. } => (vec![*from], vec![*to]),
         Action::Zero { to, .. } => (Vec::new(), vec![*to]),
     }
@@ -273,7 +274,7 @@ pub(super) mod tests {
     use super::*;
     use crate::expr::Func;
     use crate::plan::layout::Layout;
-    use crate::plan::{MapStep, Place, Program, Step, Value};
+    use crate::plan::{MapStep, Place, Step, Value};
     use crate::shape::Spec;
 
     /// A chain x → a → b → y of maps of 64 elements, with the values a and b at these offsets of the arena.

@@ -44,6 +44,14 @@ pub(super) fn declare_halves(declared: &mut BTreeMap<String, String>) {
     declared.insert("a_half".into(), HALF.trim_end().into());
 }
 
+/// Writes what was declared.
+pub(super) fn write(declared: &BTreeMap<String, String>, text: &mut String) {
+    for function in declared.values() {
+        text.push_str(function);
+        text.push_str("\n\n");
+    }
+}
+
 /// Declares a function, once, and returns its name.
 pub(super) fn declare(
     declared: &mut BTreeMap<String, String>,

@@ -40,19 +40,9 @@ pub(in crate::engine::gpu) fn map(
         w.line(format!("if (i >= {count}) {{ return; }}"));
     }
 
-    let mut arrays = Vec::with_capacity(loads.len());
-    for (_, source, dtype, layout) in &mut loads {
-        arrays.push(w.source(*source, *dtype, layout, &|id| memory.value(id))?);
-    }
-    let space = Space { linear: "i", axes: dims.iter().copied().enumerate().collect() };
-    let walking: Vec<(usize, &Layout)> = loads.iter().map(|(t, _, _, l)| (*t, l)).collect();
-    let positions = w.positions(&space, &walking)?;
     // All loads come before the first store: an output may lie where an input was.
-    for (((term, _, dtype, layout), array), position) in loads.iter().zip(&arrays).zip(&positions) {
-        let offset = w.param(format!("offset{term}"), "u32", Word::signed(layout.offset));
-        let at = if position.addends.is_empty() { offset } else { format!("{offset} + {}", position.sum()) };
-        w.load(*term, array.as_ref(), *dtype, &at, &position.inside());
-    }
+    let space = Space { linear: "i", axes: dims.iter().copied().enumerate().collect() };
+    w.read(&mut loads, &space, &|id| memory.value(id))?;
     for (index, term) in program.terms.iter().enumerate() {
         if !matches!(term, Term::Load { .. }) {
             w.compute(program, index)?;

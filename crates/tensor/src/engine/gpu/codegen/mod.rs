@@ -4,8 +4,10 @@
 //! how it walks over them. Sizes, strides, offsets and scalars are words of `Params`, so that shapes share pipelines.
 
 mod copy;
+mod finish;
 mod functions;
 mod index;
+mod lanes;
 mod map;
 mod quads;
 mod reduce;
@@ -23,6 +25,7 @@ use crate::plan::{Program, Source, Term, ValueId};
 
 use super::launch::{Range, Word};
 pub(super) use copy::{copy, zero};
+pub(super) use finish::finished;
 pub(super) use map::map;
 pub(super) use reduce::reduce;
 
@@ -50,6 +53,10 @@ struct Writer {
     subgroups: bool,
     /// Whether fours are bound as two words of 64 bits.
     pairs: bool,
+    /// What the names of parameters begin with.
+    prefix: &'static str,
+    /// How many bindings are there before its own.
+    bound: usize,
 }
 
 /// Fours as two words of 64 bits.
@@ -68,7 +75,7 @@ type Locate<'a> = &'a dyn Fn(ValueId) -> Result<(Range, usize)>;
 impl Writer {
     /// Adds a parameter and returns how to write it.
     fn param(&mut self, name: impl Into<String>, ty: &'static str, word: Word) -> String {
-        let name = name.into();
+        let name = format!("{}{}", self.prefix, name.into());
         let text = format!("p.{name}");
         if !self.params.iter().any(|(n, ..)| *n == name) {
             self.params.push((name, ty, word));
@@ -85,7 +92,7 @@ impl Writer {
             self.bindings.push((range, ty));
             self.bindings.len() - 1
         });
-        Array { name: format!("b{}", index + 1), stored: self.bindings[index].1 }
+        Array { name: format!("b{}", self.bound + index + 1), stored: self.bindings[index].1 }
     }
 
     /// Writes `value` of WGSL type `ty` to an element.
@@ -193,6 +200,31 @@ impl Writer {
         Ok(Some(self.bind(range, dtype.wgsl())))
     }
 
+    /// Writes the reads of a group at the index of its space.
+    pub(super) fn read(&mut self, loads: &mut Loads, space: &index::Space, locate: Locate<'_>) -> Result<()> {
+        let mut arrays = Vec::with_capacity(loads.len());
+        for (_, source, dtype, layout) in loads.iter_mut() {
+            arrays.push(self.source(*source, *dtype, layout, locate)?);
+        }
+        let walking: Vec<(usize, &Layout)> = loads.iter().map(|(term, .., layout)| (*term, layout)).collect();
+        let positions = self.positions(space, &walking)?;
+        for (((term, _, dtype, layout), array), position) in loads.iter().zip(&arrays).zip(&positions) {
+            let offset = self.param(format!("offset{term}"), "u32", Word::signed(layout.offset));
+            let at = if position.addends.is_empty() { offset } else { format!("{offset} + {}", position.sum()) };
+            self.load(*term, array.as_ref(), *dtype, &at, &position.inside());
+        }
+        Ok(())
+    }
+
+    /// Writes the declarations of what was bound.
+    fn declare_bindings(&self, text: &mut String) {
+        for (i, (_, ty)) in self.bindings.iter().enumerate() {
+            let n = self.bound + i + 1;
+            let _ = writeln!(text, "@group(0) @binding({n}) var<storage, read_write> b{n}: array<{ty}>;");
+        }
+        text.push('\n');
+    }
+
     /// The whole text. `declarations` come before `main`, `prologue` is its beginning.
     fn finish(self, comment: &str, declarations: &str) -> (String, Vec<Word>, Vec<Range>) {
         let mut text = format!("// {comment}\n\nstruct Params {{\n");
@@ -200,16 +232,9 @@ impl Writer {
             let _ = writeln!(text, "    {name}: {ty},");
         }
         text.push_str("}\n\n@group(0) @binding(0) var<uniform> p: Params;\n");
-        for (i, (_, ty)) in self.bindings.iter().enumerate() {
-            let n = i + 1;
-            let _ = writeln!(text, "@group(0) @binding({n}) var<storage, read_write> b{n}: array<{ty}>;");
-        }
-        text.push('\n');
+        self.declare_bindings(&mut text);
         text.push_str(if self.pairs { shared::PAIRS } else { "" });
-        for function in self.functions.values() {
-            text.push_str(function);
-            text.push_str("\n\n");
-        }
+        functions::write(&self.functions, &mut text);
         text.push_str(declarations);
         text.push_str(MAIN);
         text.push_str(if self.subgroups { SUBGROUP } else { "" });

@@ -143,15 +143,18 @@ impl Bound {
     }
 }
 
-/// Binds what the loads of a group with other results read; `None`, and nothing changed, if they do not go in fours.
+/// Binds what the loads of a group read, if `by_words` are bound word by word; `None`, and nothing changed, if they do not go in
+/// fours.
 pub(super) fn reads(
     w: &mut Writer,
     loads: &mut Loads,
-    outs: &[(Range, usize)],
+    by_words: &[Range],
     locate: Locate<'_>,
 ) -> Result<Option<Vec<Read>>> {
-    let written = outs.iter().map(|out| (out.0, false)).collect();
-    let Some((bound, reads)) = Bound(written).reads(w, loads, locate)? else { return Ok(None) };
+    let Some((bound, reads)) = Bound(by_words.iter().map(|&range| (range, false)).collect()).reads(w, loads, locate)?
+    else {
+        return Ok(None);
+    };
     *loads = bound;
     Ok(Some(reads))
 }

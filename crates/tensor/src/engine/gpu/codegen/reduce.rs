@@ -19,6 +19,7 @@
 //! Maximum and minimum are NaN if any element is.
 //!
 //! Several results (reductions over the same elements that were put together) are made side by side, each as it would be alone.
+//! What was fused into the results is computed by the thread that stores them.
 
 use crate::core_op::{combine, identity};
 use crate::device::Caps;
@@ -26,7 +27,7 @@ use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::op::Reduction;
 use crate::plan::layout::{Layout, collapse};
-use crate::plan::{Program, ReduceStep, Source, Term};
+use crate::plan::{Finish, Program, ReduceStep, Source, Term};
 
 use super::index::{Position, Space};
 use super::quads::{self, FOUR, MANY};
@@ -34,15 +35,13 @@ use super::{Locate, THREADS, Writer, loads, result};
 use crate::engine::gpu::launch::{Dispatch, Memory, Range, Word};
 
 /// Lanes of an output on a device that runs shaders on the host's processor: one subgroup, which needs no barrier.
-const SUBGROUP: usize = 8;
+pub(super) const SUBGROUP: usize = 8;
 /// Terms that a lane folds in a row.
 const BLOCK: usize = 16;
 /// Terms of a lane beyond which a reduction may be cut into chunks.
 const LONG: usize = 64;
 /// With so many workgroups the device is busy without chunks.
 const BUSY: usize = 1024;
-/// Subgroups of a workgroup at most: WGSL has none of fewer than 4 threads.
-const MAX_SUBGROUPS: usize = THREADS / 4;
 /// Most chunks of an output.
 const MAX_CHUNKS: usize = 1 << 16;
 
@@ -51,14 +50,14 @@ pub(in crate::engine::gpu) type Scratch = usize;
 
 /// How the work is divided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Division {
+pub(super) struct Division {
     /// Threads of an output: a power of four, or a subgroup.
-    lanes: usize,
+    pub lanes: usize,
     /// Whether the lanes of an output are neighbors, rather than the outputs.
-    lanes_inner: bool,
+    pub lanes_inner: bool,
     /// Elements of a chunk, and chunks.
-    chunk: usize,
-    n_chunks: usize,
+    pub chunk: usize,
+    pub n_chunks: usize,
 }
 
 fn divide(n_out: usize, n_red: usize, innermost_reduced: bool, software: bool) -> Division {
@@ -107,36 +106,46 @@ pub(in crate::engine::gpu) fn reduce(
     let kind = step.kind;
     let eight = caps.software && caps.subgroups && kind != Reduction::Prod;
     let division = divide(n_out, n_red, innermost, eight);
-    let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program: &step.program, label, caps };
+    let (program, finish) = (&step.program, None);
+    let group = Group { dims: &step.dims, reduced: &step.reduced, kind, program, finish, label, caps };
     let locate = |id| memory.value(id);
+    let after = step.finish.as_ref().map(|finish| (finish, &locate as Locate<'_>));
     if division.n_chunks == 1 {
+        let group = Group { finish: after, ..group };
         return Ok((vec![group.write(n_out, n_red, division, &outs, &locate)?], 0));
     }
     // The chunks' results lie as [results, n_out, n_chunks].
+    let n_results = step.program.results.len();
     let each = n_out * division.n_chunks;
-    let bytes = DType::F32.bytes(outs.len() * each);
+    let bytes = DType::F32.bytes(n_results * each);
     let partial = Range::scratch(0, bytes);
-    let parts: Vec<(Range, usize)> = (0..outs.len()).map(|r| (partial, r * each)).collect();
-    let mut dispatches = vec![group.write(n_out, n_red, division, &parts, &locate)?];
+    let parts: Vec<(Range, usize)> = (0..n_results).map(|r| (partial, r * each)).collect();
+    let first = group.write(n_out, n_red, division, &parts, &locate)?;
+    // Another dispatch combines them: value r is that of result r.
     let dims = [n_out, division.n_chunks];
     let whole = Division { chunk: dims[1], n_chunks: 1, ..divide(n_out, dims[1], true, eight) };
-    for (r, &out) in outs.iter().enumerate() {
+    let load = |r| {
         let (_, dtype) = result(&step.program, r)?;
-        let load = Term::Load { source: Source::Value(0), dtype, layout: Layout::contiguous(&dims) };
-        let program = Program { terms: vec![load], results: vec![0] };
-        let rest = Group { dims: &dims, reduced: &[false, true], kind, program: &program, label, caps };
-        dispatches.push(rest.write(n_out, dims[1], whole, &[out], &|_| Ok(parts[r]))?);
-    }
-    Ok((dispatches, bytes))
+        Ok(Term::Load { source: Source::Value(r), dtype, layout: Layout::contiguous(&dims) })
+    };
+    let terms = (0..n_results).map(load).collect::<Result<Vec<_>>>()?;
+    let program = &Program { terms, results: (0..n_results).collect() };
+    let rest = Group { dims: &dims, reduced: &[false, true], kind, program, finish: after, label, caps };
+    let rest = rest.write(n_out, dims[1], whole, &outs, &|r| Ok(parts[r]))?;
+    Ok((vec![first, rest], bytes))
 }
 
-struct Group<'a> {
+/// A reduction being written.
+#[derive(Clone, Copy)]
+pub(super) struct Group<'a> {
     dims: &'a [usize],
     reduced: &'a [bool],
-    kind: Reduction,
-    program: &'a Program,
+    pub kind: Reduction,
+    pub program: &'a Program,
+    /// What is fused into the results, and where its values are.
+    pub finish: Option<(&'a Finish, Locate<'a>)>,
     label: &'a str,
-    caps: &'a Caps,
+    pub caps: &'a Caps,
 }
 
 impl Group<'_> {
@@ -151,7 +160,8 @@ impl Group<'_> {
         let mut loads = loads(self.program);
         let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
         let (dims, reduced) = collapse(self.dims, self.reduced, &mut layouts);
-        let results = (0..outs.len()).map(|r| result(self.program, r)).collect::<Result<Vec<_>>>()?;
+        let n_results = self.program.results.len();
+        let results = (0..n_results).map(|r| result(self.program, r)).collect::<Result<Vec<_>>>()?;
         // All of one dtype.
         let dtype = results.first().map_or(DType::F32, |r| r.1);
         let subgroups = by.lanes == SUBGROUP;
@@ -169,7 +179,7 @@ impl Group<'_> {
         let run = |n: usize| dims.last().is_some_and(|last| last % n == 0) && by.chunk.is_multiple_of(n);
         let many = if self.caps.software && run(FOUR * MANY) { MANY } else { 1 };
         let fours = match along && run(FOUR) {
-            true => quads::reads(&mut w, &mut loads, outs, locate)?,
+            true => quads::reads(&mut w, &mut loads, &self.by_words(outs)?, locate)?,
             false => None,
         };
         let mut declarations = match &fours {
@@ -196,10 +206,10 @@ impl Group<'_> {
         }
         let lanes = by.lanes;
         let each = if fours.is_some() { FOUR * many } else { 1 };
-        (0..outs.len()).for_each(|r| w.line(format!("var total{r} = p.identity;")));
+        (0..n_results).for_each(|r| w.line(format!("var total{r} = p.identity;")));
         w.line(format!("var r = first + lane * {each}u;"));
         w.open("while (r < end) {");
-        (0..outs.len()).for_each(|r| w.line(format!("var block{r} = p.identity;")));
+        (0..n_results).for_each(|r| w.line(format!("var block{r} = p.identity;")));
         w.open(format!("for (var k = 0u; k < {}u && r < end; k++) {{", BLOCK / many));
         let inner = w.positions(&Space { linear: "r", axes: axes(true) }, &walking)?;
         let reads = fours.iter().flatten().zip(&inner).map(|(read, inner)| {
@@ -220,7 +230,7 @@ impl Group<'_> {
             Some(reads) => {
                 quads::Read::elements(&mut w, reads);
                 // The last four may be cut where rows are left out.
-                for i in 0..outs.len() {
+                for i in 0..n_results {
                     let part = |j: usize| format!("select(p.identity, e{j}.r{i}, r{} + {j}u < end)", run.shift);
                     let low = format!("{f}({}, {})", if many > 1 { part(0) } else { format!("e0.r{i}") }, part(1));
                     w.line(format!("block{i} = {f}(block{i}, {f}({low}, {f}({}, {})));", part(2), part(3)));
@@ -240,7 +250,7 @@ impl Group<'_> {
         }
         w.line(format!("r += {}u;", lanes * each));
         w.close();
-        (0..outs.len()).for_each(|r| w.line(format!("total{r} = {f}(total{r}, block{r});")));
+        (0..n_results).for_each(|r| w.line(format!("total{r} = {f}(total{r}, block{r});")));
         w.close();
         declarations.push_str(&self.store(&mut w, by, dtype, outs, &f)?);
         let comment = match (lanes, by.lanes_inner) {
@@ -276,88 +286,16 @@ impl Group<'_> {
         w.line("let end = select(first, min(first + p.chunk, p.n_red), live);");
     }
 
-    /// Writes `whole`, what the lanes of a subgroup come to, if subgroups are to combine them, for each result.
-    fn parts_of_subgroup(&self, w: &mut Writer, by: Division, dtype: DType, n_results: usize) -> bool {
-        let name = match self.kind {
-            _ if !self.caps.subgroups || ![SUBGROUP, THREADS].contains(&by.lanes) => return false,
-            Reduction::Sum => "Add",
-            Reduction::Max => "Max",
-            Reduction::Min => "Min",
-            Reduction::Prod => return false,
-        };
-        w.subgroups = true;
-        for i in 0..n_results {
-            w.line(format!("var whole{i} = subgroup{name}(total{i});"));
-            if name != "Add" && dtype == DType::F32 {
-                // What a driver makes of a NaN in a maximum is its own affair.
-                w.line(format!("var nan{i} = 0x7fc00000u;"));
-                w.open(format!("if (subgroupAny((bitcast<u32>(total{i}) & 0x7fffffffu) > 0x7f800000u)) {{"));
-                w.line(format!("whole{i} = bitcast<f32>(nan{i});"));
-                w.close();
+    /// The ranges that are bound word by word: those of the stores, and what is read for them.
+    fn by_words(&self, outs: &[(Range, usize)]) -> Result<Vec<Range>> {
+        let mut ranges: Vec<Range> = outs.iter().map(|out| out.0).collect();
+        if let Some((finish, locate)) = self.finish {
+            for (_, source, ..) in loads(&finish.program) {
+                let Source::Value(id) = source else { continue };
+                ranges.push(locate(id)?.0);
             }
         }
-        true
-    }
-
-    /// Writes the tree over the lanes and the stores; returns the declarations they need.
-    fn store(&self, w: &mut Writer, by: Division, dtype: DType, outs: &[(Range, usize)], f: &str) -> Result<String> {
-        let ty = dtype.wgsl();
-        let mut places = Vec::with_capacity(outs.len());
-        for (i, &(range, shift)) in outs.iter().enumerate() {
-            let array = w.bind(range, ty);
-            let offset = w.param(format!("out{i}"), "u32", Word::size(shift)?);
-            places.push((array, format!("{offset} + o * p.n_chunks + chunk")));
-        }
-        // A store of each result, under a condition.
-        let stores = |w: &mut Writer, condition: &str, value: &dyn Fn(usize) -> String| {
-            w.open(format!("if ({condition}) {{"));
-            for (i, (array, to)) in places.iter().enumerate() {
-                w.line(Writer::store(array, to, &value(i), ty));
-            }
-            w.close();
-        };
-        let declared =
-            |n: usize| (0..outs.len()).map(|i| format!("var<workgroup> parts{i}: array<{ty}, {n}>;\n")).collect();
-        if by.lanes == 1 {
-            stores(w, "live", &|i| format!("total{i}"));
-            return Ok(String::new());
-        }
-        if self.parts_of_subgroup(w, by, dtype, outs.len()) {
-            if by.lanes == SUBGROUP {
-                stores(w, "live && in_subgroup == 0u", &|i| format!("whole{i}"));
-                return Ok(String::new());
-            }
-            let each = |text: &dyn Fn(usize) -> String| (0..outs.len()).map(text).collect::<Vec<_>>().join(" ");
-            w.line(format!("if (in_subgroup == 0u) {{ {} }}", each(&|i| format!("parts{i}[subgroup] = whole{i};"))));
-            w.line("workgroupBarrier();");
-            w.open("if (live && thread == 0u) {");
-            (0..outs.len()).for_each(|i| w.line(format!("var all{i} = parts{i}[0];")));
-            w.open("for (var i = 1u; i < n_subgroups; i++) {");
-            (0..outs.len()).for_each(|i| w.line(format!("all{i} = {f}(all{i}, parts{i}[i]);")));
-            w.close();
-            for (i, (array, to)) in places.iter().enumerate() {
-                w.line(Writer::store(array, to, &format!("all{i}"), ty));
-            }
-            w.close();
-            return Ok(declared(MAX_SUBGROUPS));
-        }
-        let apart = if by.lanes_inner { 1 } else { THREADS / by.lanes };
-        (0..outs.len()).for_each(|i| w.line(format!("parts{i}[thread] = total{i};")));
-        w.line("workgroupBarrier();");
-        // Four at a time, in pairs: as deep as a binary tree, with half the barriers.
-        w.open(format!("for (var s = {}u; s > 0u; s >>= 2u) {{", by.lanes / 4));
-        w.open("if (lane < s) {");
-        let step = if apart == 1 { "s".to_owned() } else { format!("s * {apart}u") };
-        for i in 0..outs.len() {
-            let part = |n: usize| format!("parts{i}[thread + {n}u * {step}]");
-            let (low, high) = (format!("{f}({}, {})", part(0), part(1)), format!("{f}({}, {})", part(2), part(3)));
-            w.line(format!("parts{i}[thread] = {f}({low}, {high});"));
-        }
-        w.close();
-        w.line("workgroupBarrier();");
-        w.close();
-        stores(w, "live && lane == 0u", &|i| format!("parts{i}[thread]"));
-        Ok(declared(THREADS))
+        Ok(ranges)
     }
 }
 

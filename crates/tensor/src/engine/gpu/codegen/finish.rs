@@ -1,0 +1,83 @@
+//! What is fused into the results of a step, as the function `finish`: from a result's place and what the step made there to what
+//! is stored.
+
+use acclimate_shaders::Shader;
+use acclimate_shaders::shared::FINISH;
+
+use crate::dtype::DType;
+use crate::error::{Error, Result};
+use crate::plan::layout::{Layout, collapse};
+use crate::plan::{Finish, Source, Term};
+
+use super::index::Space;
+use super::{Loads, Locate, Writer, functions, loads, result};
+use crate::engine::gpu::launch::{Memory, Range, Word};
+
+/// What the names of a group's parameters begin with: those of the step are beside them.
+const PREFIX: &str = "finish_";
+
+impl Writer {
+    /// Declares `finish`; what a step made is handed to it in the order of its numbers. Several results are fields `r0`, `r1`, ..
+    /// of what it returns.
+    pub(super) fn finish_function(&mut self, finish: &Finish, made: &[DType], locate: Locate<'_>) -> Result<String> {
+        let (body, depth) = (std::mem::take(&mut self.body), std::mem::take(&mut self.depth));
+        let prefix = std::mem::replace(&mut self.prefix, PREFIX);
+        let (own, mut loads): (Loads, Loads) =
+            loads(&finish.program).into_iter().partition(|(_, source, ..)| matches!(source, Source::Made(_)));
+        for (term, source, ..) in own {
+            let Source::Made(k) = source else { continue };
+            self.line(format!("let t{term} = m{k};"));
+        }
+        let mut layouts: Vec<&mut Layout> = loads.iter_mut().map(|(.., l)| l).collect();
+        let (dims, _) = collapse(&finish.dims, &vec![false; finish.dims.len()], &mut layouts);
+        let space = Space { linear: "at", axes: dims.iter().copied().enumerate().collect() };
+        self.read(&mut loads, &space, locate)?;
+        for (index, term) in finish.program.terms.iter().enumerate() {
+            if !matches!(term, Term::Load { .. }) {
+                self.compute(&finish.program, index)?;
+            }
+        }
+        let results =
+            (0..finish.program.results.len()).map(|r| result(&finish.program, r)).collect::<Result<Vec<_>>>()?;
+        let arguments: Vec<String> = made.iter().enumerate().map(|(k, d)| format!(", m{k}: {}", d.wgsl())).collect();
+        let (ty, value, declared) = match &results[..] {
+            [(term, dtype)] => (dtype.wgsl(), format!("t{term}"), String::new()),
+            several => {
+                let field = |(r, (_, dtype)): (usize, &(usize, DType))| format!("r{r}: {}", dtype.wgsl());
+                let fields: Vec<String> = several.iter().enumerate().map(field).collect();
+                let values: Vec<String> = several.iter().map(|(term, _)| format!("t{term}")).collect();
+                let declared = format!("struct Finished {{ {} }}\n\n", fields.join(", "));
+                ("Finished", format!("Finished({})", values.join(", ")), declared)
+            }
+        };
+        self.line(format!("return {value};"));
+        (self.depth, self.prefix) = (depth, prefix);
+        let body = std::mem::replace(&mut self.body, body);
+        Ok(format!("{declared}fn finish(at: u32{}) -> {ty} {{\n{body}}}\n\n", arguments.concat()))
+    }
+}
+
+/// The text of an op's shader with a group in place of its `finish`, and what is to be bound and given beside its own.
+pub(in crate::engine::gpu) fn finished(
+    shader: &Shader,
+    text: &str,
+    finish: &Finish,
+    memory: Memory<'_>,
+) -> Result<(String, Vec<Word>, Vec<Range>)> {
+    let mut w = Writer { bound: shader.n_storage as usize, ..Writer::default() };
+    let function = w.finish_function(finish, &[DType::F32], &|id| memory.value(id))?;
+    let none = || Error::internal("codegen", format!("{} has no place for a group", shader.name));
+    let (head, rest) = text.split_once(FINISH).ok_or_else(none)?;
+    let mut source = head.to_owned();
+    w.declare_bindings(&mut source);
+    functions::write(&w.functions, &mut source);
+    source.push_str(&function);
+    source.push_str(rest);
+    // The parameters go behind the shader's own.
+    let end = source.find("struct Params {").and_then(|at| Some(at + source[at..].find('}')?)).ok_or_else(none)?;
+    let own = source[..end].trim_end().trim_end_matches(',').len();
+    let fields: String = w.params.iter().map(|(name, ty, _)| format!(",\n    {name}: {ty}")).collect();
+    source.replace_range(own..end, &format!("{fields},\n"));
+    let words = w.params.into_iter().map(|(_, _, word)| word).collect();
+    Ok((source, words, w.bindings.into_iter().map(|(range, _)| range).collect()))
+}
