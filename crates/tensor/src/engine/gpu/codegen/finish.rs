@@ -81,3 +81,63 @@ pub(in crate::engine::gpu) fn finished(
     let words = w.params.into_iter().map(|(_, _, word)| word).collect();
     Ok((source, words, w.bindings.into_iter().map(|(range, _)| range).collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use acclimate_shaders::shaders;
+    use wgpu::naga::front::wgsl;
+    use wgpu::naga::valid::{Capabilities, ValidationFlags, Validator};
+
+    use super::*;
+    use crate::expr::Func;
+    use crate::plan::{Place, Plan, Program, Root, Value};
+    use crate::shape::Spec;
+
+    /// Shaders for what no adapter here has, such as cooperative matrices, are valid with a group in them too.
+    #[test]
+    fn null_every_shader_takes_a_group() {
+        let spec = Spec::f32(&[6]).unwrap();
+        let values = vec![Value { spec: spec.clone(), place: Place { root: Root::Input(0), offset: 0 } }];
+        let plan = Plan {
+            inputs: vec![spec],
+            n_scalars: 1,
+            values,
+            steps: Vec::new(),
+            outputs: Vec::new(),
+            donated: Vec::new(),
+            arenas: Vec::new(),
+            copies: 0,
+        };
+        // The result times a value of each row, and a scalar.
+        let dtype = DType::F32;
+        let load = |source, strides: [isize; 2]| {
+            let mut layout = Layout::contiguous(&[6, 4]);
+            layout.axes.iter_mut().zip(strides).for_each(|(axis, stride)| axis.stride = stride);
+            Term::Load { source, dtype, layout }
+        };
+        let apply = |func, args: [usize; 2]| Term::Apply { func, dtype, out: dtype, args: args.to_vec() };
+        let terms = vec![
+            load(Source::Made(0), [4, 1]),
+            load(Source::Value(0), [1, 0]),
+            apply(Func::Mul, [0, 1]),
+            Term::Scalar { index: 0, dtype },
+            apply(Func::Add, [2, 3]),
+        ];
+        let finish = Finish { dims: vec![6, 4], program: Program { terms, results: vec![4] } };
+        let mut taken = 0;
+        for shader in shaders::ALL.iter().filter(|s| s.can_finish()) {
+            for subgroups in [false, true] {
+                let memory = Memory { plan: &plan, alignment: 256 };
+                let (text, words, ranges) = finished(shader, shader.text(subgroups), &finish, memory).unwrap();
+                assert_eq!(ranges.len(), 1);
+                assert!(words.contains(&Word::Scalar(0)), "{}", shader.name);
+                let module = wgsl::parse_str(&text).unwrap_or_else(|e| panic!("{}", e.emit_to_string(&text)));
+                let valid = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+                assert!(valid.is_ok(), "{}: {valid:?}\n{text}", shader.name);
+            }
+            taken += 1;
+        }
+        // Products, tiled in three sizes, small, on cooperative matrices, and convolutions, of words and of halves.
+        assert!(taken >= 20, "{taken}");
+    }
+}
