@@ -17,6 +17,10 @@ use super::geometry::Geometry;
 const LEAST: usize = 8;
 /// Tiles that are computed before their sums go to the planes of the image: 16 pixels are a whole line of memory.
 const TILES: usize = 2;
+/// Steps whose right factors stay in a usual second-level cache while tiles go over them.
+const STEPS: usize = 1024;
+/// Tiles that go over so many steps before the next ones come, where there are more.
+const DEEP_TILES: usize = 16;
 /// Pixels whose upstream gradients are laid out at once for a weight gradient.
 const PIXELS: usize = 1024;
 /// Parts that the batch is cut into for a weight gradient; fixed, so that the order of additions is too.
@@ -125,7 +129,11 @@ impl Walk<'_> {
         let depth = self.steps.len();
         let block = |(b, out): (usize, &mut [f32])| {
             let (first, width, real) = (b * COLUMNS, tile_width(columns, b), out.len() / area);
-            self.block(x, &panels[first * depth..][..width * depth], width, real, out, area);
+            let panel = &panels[first * depth..][..width * depth];
+            match depth {
+                ..=STEPS => self.block::<TILES>(x, panel, width, real, out, area),
+                _ => self.block::<DEEP_TILES>(x, panel, width, real, out, area),
+            }
         };
         if parallel && columns > COLUMNS {
             out.par_chunks_mut(COLUMNS * area).enumerate().for_each(block);
@@ -134,17 +142,19 @@ impl Walk<'_> {
         }
     }
 
-    fn block(&self, x: &[f32], panel: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
-        let mut sums = [0.0; TILES * ROWS * COLUMNS];
+    fn block<const N: usize>(&self, x: &[f32], panel: &[f32], width: usize, real: usize, out: &mut [f32], area: usize) {
+        let depth = self.steps.len();
+        let mut sums = [[0.0; ROWS * COLUMNS]; N];
+        let sums = sums.as_flattened_mut();
         let n = self.grid[0] * self.grid[1];
         let frame_width = self.frame.width();
         let is_dense = self.apart == [1; 2] && self.grid[1] == self.to_width && self.to == [0; 2];
         let (mut i, mut j) = (0, 0);
-        let mut rows = [[0; ROWS]; TILES];
-        let mut places = [0; TILES * ROWS];
-        for p in (0..n).step_by(TILES * ROWS) {
-            let count = (n - p).min(TILES * ROWS);
-            for (row, place) in rows.as_flattened_mut().iter_mut().zip(&mut places).take(count) {
+        let mut rows = [[0; ROWS]; N];
+        let mut places = [[0; ROWS]; N];
+        for p in (0..n).step_by(N * ROWS) {
+            let count = (n - p).min(N * ROWS);
+            for (row, place) in rows.as_flattened_mut().iter_mut().zip(places.as_flattened_mut()).take(count) {
                 *row = i * self.step[0] * frame_width + j * self.step[1];
                 *place = (self.to[0] + i * self.apart[0]) * self.to_width + self.to[1] + j * self.apart[1];
                 j += 1;
@@ -152,14 +162,19 @@ impl Walk<'_> {
                     (i, j) = (i + 1, 0);
                 }
             }
-            for (rows, sums) in rows.iter().zip(sums.chunks_exact_mut(ROWS * width)).take(count.div_ceil(ROWS)) {
-                tile(x, rows, self.steps, panel, width, sums, false);
+            // No step at all is one stretch of none: its sums are 0.
+            for from in (0..depth.max(1)).step_by(STEPS) {
+                let steps = self.steps.part(from..depth.min(from + STEPS));
+                let panel = &panel[from * width..];
+                for (rows, sums) in rows.iter().zip(sums.chunks_exact_mut(ROWS * width)).take(count.div_ceil(ROWS)) {
+                    tile(x, rows, steps, panel, width, sums, from > 0);
+                }
             }
             if is_dense {
-                transpose(&sums, width, &mut out[p..], area, count, real);
+                transpose(sums, width, &mut out[p..], area, count, real);
             } else {
                 for (o, plane) in out.chunks_exact_mut(area).take(real).enumerate() {
-                    for (r, &place) in places.iter().take(count).enumerate() {
+                    for (r, &place) in places.as_flattened().iter().take(count).enumerate() {
                         plane[place] = sums[r * width + o];
                     }
                 }

@@ -49,6 +49,7 @@ fn rows() -> Vec<Row> {
         Row("products, dilated, rows of 27", [2, 3, 8, 8], [18, 3, 3, 3], one.padded(2).dilated(2), false),
         Row("products, rows of 27", [3, 3, 6, 6], [16, 3, 3, 3], one.padded(1), false),
         Row("tiled on GPUs", [2, 17, 7, 7], [65, 17, 3, 3], one.padded(1), true),
+        Row("more terms than stay in a cache", [1, 22, 12, 11], [22, 22, 7, 7], one.padded(3), false),
         Row("tiled on GPUs, many pixels", [2, 20, 15, 15], [36, 10, 3, 1], one.grouped(2).strided(1), true),
     ]
 }

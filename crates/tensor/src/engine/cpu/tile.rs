@@ -24,6 +24,11 @@ impl<'a> Steps<'a> {
         Steps { list, largest: list.iter().copied().max().unwrap_or(0) }
     }
 
+    /// Some of them in a row.
+    pub fn part(self, range: std::ops::Range<usize>) -> Self {
+        Steps { list: self.list.get(range).unwrap_or_default(), largest: self.largest }
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.list.len()
