@@ -34,7 +34,8 @@ pub(crate) fn absorb(drafted: &mut Drafted, caps: &Caps) {
     let of = |v: ValueId| root(values, v).0;
     let mut readers = Readers::new();
     for (s, step) in drafted.steps.iter().enumerate() {
-        for v in touched(&step.action).0 {
+        // A count of rows is read by who leaves rows out.
+        for v in touched(&step.action).0.into_iter().chain(step.live.as_ref().map(|l| l.count)) {
             readers.entry(of(v)).or_default().insert(s);
         }
     }
