@@ -43,9 +43,8 @@ pub(crate) fn absorb(drafted: &mut Drafted, caps: &Caps) {
     let mut steps: Vec<Option<Step>> = std::mem::take(&mut drafted.steps).into_iter().map(Some).collect();
     for i in 0..steps.len() {
         let Some(mut first) = steps[i].take_if(|s| is_finished_by_groups(s, caps)) else { continue };
-        let end = steps.len().min(i + 1 + WINDOW);
-        for j in i + 1..end {
-            let Some(Step { action: action @ Action::Map(map), live: None, label, .. }) = &steps[j] else { continue };
+        for (j, place) in steps.iter_mut().enumerate().skip(i + 1).take(WINDOW) {
+            let Some(Step { action: action @ Action::Map(map), live: None, label, .. }) = &*place else { continue };
             let own = touched(&first.action).1;
             let is_needed = |v: &ValueId| {
                 outputs.contains(v) || readers.get(v).is_some_and(|by| by.iter().any(|&s| s != j && s != i))
@@ -62,7 +61,7 @@ pub(crate) fn absorb(drafted: &mut Drafted, caps: &Caps) {
                 by.insert(i);
             }
             first = Step { action: finished, label: format!("{}+{label}", first.label), ..first };
-            steps[j] = None;
+            *place = None;
         }
         steps[i] = Some(first);
     }
