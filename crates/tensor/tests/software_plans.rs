@@ -30,12 +30,9 @@ fn check(tensors: &[&Tensor], roundings: f64) -> Result<()> {
     Ok(())
 }
 
-/// Reductions over the same elements are made together: by lanes, by a tree, in chunks, of fours and of single words, and cut off
-/// from each other where one needs the other.
-#[test]
-fn reductions_of_one_pass_are_each_right() -> Result<()> {
-    let Some(d) = adapter::open(Device::named) else { return Ok(()) };
-    for (dims, axes) in [
+/// Shapes and axes of sums that go by lanes, by a tree, in chunks, of fours and of single words.
+fn sums() -> [(Vec<usize>, Vec<isize>); 8] {
+    [
         (vec![5, 3], vec![1]),
         (vec![5, 3], vec![0]),
         (vec![2, 7, 300], vec![0, 2]),
@@ -44,7 +41,15 @@ fn reductions_of_one_pass_are_each_right() -> Result<()> {
         (vec![70_000, 2], vec![0]),
         (vec![50_000], vec![0]),
         (vec![0, 3], vec![0]),
-    ] {
+    ]
+}
+
+/// Reductions over the same elements are made together: by lanes, by a tree, in chunks, of fours and of single words, and cut off
+/// from each other where one needs the other.
+#[test]
+fn reductions_of_one_pass_are_each_right() -> Result<()> {
+    let Some(d) = adapter::open(Device::named) else { return Ok(()) };
+    for (dims, axes) in sums() {
         let (x, y) = (tensor(&d, &dims, 1), tensor(&d, &dims, 2));
         let sums = [x.sum_keep(&axes)?, x.mul(&y)?.sum_keep(&axes)?, x.sub(&y)?.relu()?.sum_keep(&axes)?];
         let largest = [x.max_keep(&axes)?, x.mul(&y)?.max_keep(&axes)?];
@@ -78,16 +83,7 @@ fn pieces_are_computed_where_they_lie() -> Result<()> {
 #[test]
 fn what_follows_a_sum_is_computed_with_it() -> Result<()> {
     let Some(d) = adapter::open(Device::named) else { return Ok(()) };
-    for (dims, axes) in [
-        (vec![5, 3], vec![1]),
-        (vec![5, 3], vec![0]),
-        (vec![2, 7, 300], vec![0, 2]),
-        (vec![3, 64, 8], vec![0, 2]),
-        (vec![4, 100_000], vec![1]),
-        (vec![70_000, 2], vec![0]),
-        (vec![50_000], vec![0]),
-        (vec![0, 3], vec![0]),
-    ] {
+    for (dims, axes) in sums() {
         let (x, y) = (tensor(&d, &dims, 1), tensor(&d, &dims, 2));
         let (a, b) = (x.abs()?.sum_keep(&axes)?, x.mul(&y)?.square()?.sum_keep(&axes)?);
         let factor = tensor(&d, a.dims(), 3);

@@ -8,6 +8,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use crate::device::Caps;
 use crate::dtype::DType;
+use crate::engine::written;
 use crate::op::{Core, Op, View};
 use crate::plan::fuse::{Draft, Drafted, MAX_TERMS};
 use crate::plan::graph::{GNode, Graph, Kind, Ref};
@@ -45,13 +46,11 @@ pub(crate) fn absorb(drafted: &mut Drafted, caps: &Caps) {
         let Some(mut first) = steps[i].take_if(|s| is_finished_by_groups(s, caps)) else { continue };
         for (j, place) in steps.iter_mut().enumerate().skip(i + 1).take(WINDOW) {
             let Some(Step { action: action @ Action::Map(map), live: None, label, .. }) = &*place else { continue };
-            let own = touched(&first.action).1;
             let is_needed = |v: &ValueId| {
                 outputs.contains(v) || readers.get(v).is_some_and(|by| by.iter().any(|&s| s != j && s != i))
             };
-            let kept: Vec<ValueId> = own.iter().copied().filter(is_needed).collect();
-            let Some(finished) = with(&first.action, map, &kept, values, caps) else { continue };
-            if !order.can_be_at(action, i, values, &own) {
+            let Some(finished) = with_group(&first.action, map, &is_needed, values, caps) else { continue };
+            if !order.can_be_at(action, i, values, written(&first.action)) {
                 continue;
             }
             order.moved(action, i, values);
@@ -87,8 +86,14 @@ fn op_finishes(op: &dyn Op, ins: &[Spec], outs: &[Spec], caps: &Caps) -> bool {
         && op.launch(ins, outs, caps).is_ok_and(|l| l.can_finish())
 }
 
-/// The step with a group in it, if the group's elements are its results; of these, `kept` are stored as well.
-fn with(action: &Action, map: &MapStep, kept: &[ValueId], values: &[Draft], caps: &Caps) -> Option<Action> {
+/// The step with a group in it, if the group's elements are its results; of these, those that are needed are stored as well.
+fn with_group(
+    action: &Action,
+    map: &MapStep,
+    is_needed: &dyn Fn(&ValueId) -> bool,
+    values: &[Draft],
+    caps: &Caps,
+) -> Option<Action> {
     let (before, outs) = match action {
         Action::Reduce(r) => (&r.finish, &r.outs),
         Action::Op(o) => (&o.finish, &o.outs),
@@ -114,9 +119,12 @@ fn with(action: &Action, map: &MapStep, kept: &[ValueId], values: &[Draft], caps
         None => as_made(outs, values, &map.dims),
     };
     let made = program.results.clone();
-    program.results = outs.iter().zip(&made).filter(|(v, _)| kept.contains(v)).map(|(_, &t)| t).collect();
+    let needed = outs.iter().copied().zip(made.iter().copied()).filter(|(v, _)| is_needed(v));
+    let mut stored: Vec<ValueId>;
+    (stored, program.results) = needed.unzip();
     append(&mut program, &map.program, |t| result(t).map(|k| made[k]));
-    let outs = [kept, &map.outs].concat();
+    stored.extend(&map.outs);
+    let outs = stored;
     if program.terms.len() > MAX_TERMS || outs.len() > MAX_RESULTS {
         return None;
     }

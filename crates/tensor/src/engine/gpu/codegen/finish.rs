@@ -7,10 +7,10 @@ use acclimate_shaders::shared::FINISH;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
 use crate::plan::layout::{Layout, collapse};
-use crate::plan::{Finish, Source, Term};
+use crate::plan::{Finish, Source};
 
 use super::index::Space;
-use super::{Loads, Locate, Writer, functions, loads, result};
+use super::{Loads, Locate, Writer, functions, loads, result, results};
 use crate::engine::gpu::launch::{Memory, Range, Word};
 
 /// What the names of a group's parameters begin with: those of the step are beside them.
@@ -32,22 +32,16 @@ impl Writer {
         let (dims, _) = collapse(&finish.dims, &vec![false; finish.dims.len()], &mut layouts);
         let space = Space { linear: "at", axes: dims.iter().copied().enumerate().collect() };
         self.read(&mut loads, &space, locate)?;
-        for (index, term) in finish.program.terms.iter().enumerate() {
-            if !matches!(term, Term::Load { .. }) {
-                self.compute(&finish.program, index)?;
-            }
-        }
-        let results =
-            (0..finish.program.results.len()).map(|r| result(&finish.program, r)).collect::<Result<Vec<_>>>()?;
+        self.compute_all(&finish.program)?;
         let arguments: Vec<String> = made.iter().enumerate().map(|(k, d)| format!(", m{k}: {}", d.wgsl())).collect();
-        let (ty, value, declared) = match &results[..] {
-            [(term, dtype)] => (dtype.wgsl(), format!("t{term}"), String::new()),
-            several => {
-                let field = |(r, (_, dtype)): (usize, &(usize, DType))| format!("r{r}: {}", dtype.wgsl());
-                let fields: Vec<String> = several.iter().enumerate().map(field).collect();
-                let values: Vec<String> = several.iter().map(|(term, _)| format!("t{term}")).collect();
-                let declared = format!("struct Finished {{ {} }}\n\n", fields.join(", "));
-                ("Finished", format!("Finished({})", values.join(", ")), declared)
+        let (declared, ty, value) = match finish.program.results.len() {
+            1 => {
+                let (term, dtype) = result(&finish.program, 0)?;
+                (String::new(), dtype.wgsl(), format!("t{term}"))
+            }
+            _ => {
+                let (declared, value) = results("Finished", &finish.program)?;
+                (declared, "Finished", value)
             }
         };
         self.line(format!("return {value};"));
@@ -90,7 +84,7 @@ mod tests {
 
     use super::*;
     use crate::expr::Func;
-    use crate::plan::{Place, Plan, Program, Root, Value};
+    use crate::plan::{Place, Plan, Program, Root, Term, Value};
     use crate::shape::Spec;
 
     /// Shaders for what no adapter here has, such as cooperative matrices, are valid with a group in them too.

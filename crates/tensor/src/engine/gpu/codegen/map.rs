@@ -3,8 +3,8 @@
 use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::{Error, Result};
+use crate::plan::MapStep;
 use crate::plan::layout::{Layout, collapse};
-use crate::plan::{MapStep, Term};
 
 use super::index::Space;
 use super::{THREADS, Writer, functions, loads, quads, result};
@@ -43,11 +43,7 @@ pub(in crate::engine::gpu) fn map(
     // All loads come before the first store: an output may lie where an input was.
     let space = Space { linear: "i", axes: dims.iter().copied().enumerate().collect() };
     w.read(&mut loads, &space, &|id| memory.value(id))?;
-    for (index, term) in program.terms.iter().enumerate() {
-        if !matches!(term, Term::Load { .. }) {
-            w.compute(program, index)?;
-        }
-    }
+    w.compute_all(program)?;
     let mut value = String::new();
     if halves {
         let [_] = step.outs[..] else { return Err(Error::internal("codegen", "halves beside another result")) };

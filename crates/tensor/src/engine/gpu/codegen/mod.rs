@@ -166,6 +166,12 @@ impl Writer {
         }
     }
 
+    /// Writes the values of all terms that are not loads.
+    fn compute_all(&mut self, program: &Program) -> Result<()> {
+        let computed = |(_, term): &(usize, &Term)| !matches!(term, Term::Load { .. });
+        program.terms.iter().enumerate().filter(computed).try_for_each(|(index, _)| self.compute(program, index))
+    }
+
     /// Writes a load at a position, with zero where the condition (if any) does not hold, as `t<index>`.
     fn load(&mut self, index: usize, array: Option<&Array>, dtype: DType, at: &str, inside: &str) {
         let ty = dtype.wgsl();
@@ -258,6 +264,18 @@ fn loads(program: &Program) -> Loads {
             _ => None,
         })
         .collect()
+}
+
+/// A struct of this name with a program's results, `r0`, `r1`, .., and the expression that makes it.
+fn results(name: &str, program: &Program) -> Result<(String, String)> {
+    let (mut fields, mut values) = (Vec::new(), Vec::new());
+    for r in 0..program.results.len() {
+        let (term, dtype) = result(program, r)?;
+        fields.push(format!("r{r}: {}", dtype.wgsl()));
+        values.push(format!("t{term}"));
+    }
+    let declared = format!("struct {name} {{ {} }}\n\n", fields.join(", "));
+    Ok((declared, format!("{name}({})", values.join(", "))))
 }
 
 /// The dtype of a program's result.

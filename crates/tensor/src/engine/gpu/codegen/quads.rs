@@ -8,10 +8,10 @@ use crate::device::Caps;
 use crate::dtype::DType;
 use crate::error::Result;
 use crate::plan::layout::Layout;
-use crate::plan::{MapStep, Program, Source, Term};
+use crate::plan::{MapStep, Program, Source};
 
 use super::index::Space;
-use super::{Array, Loads, Locate, THREADS, Writer, result};
+use super::{Array, Loads, Locate, THREADS, Writer, result, results};
 use crate::engine::gpu::launch::{Dispatch, Memory, Range, Word};
 
 /// Elements of a thread.
@@ -235,24 +235,11 @@ pub(super) fn map(
 /// The function `element` of one element, from what it reads to its results.
 pub(super) fn function(w: &mut Writer, program: &Program, loads: &Loads) -> Result<String> {
     let main = std::mem::take(&mut w.body);
-    for (index, term) in program.terms.iter().enumerate() {
-        if !matches!(term, Term::Load { .. }) {
-            w.compute(program, index)?;
-        }
-    }
+    w.compute_all(program)?;
     let body = std::mem::replace(&mut w.body, main);
-    let (mut fields, mut values) = (Vec::new(), Vec::new());
-    for r in 0..program.results.len() {
-        let (term, dtype) = result(program, r)?;
-        fields.push(format!("r{r}: {}", dtype.wgsl()));
-        values.push(format!("t{term}"));
-    }
+    let (declared, value) = results("Results", program)?;
     let parameters: Vec<String> =
         loads.iter().map(|(term, _, dtype, _)| format!("t{term}: {}", dtype.wgsl())).collect();
-    Ok(format!(
-        "struct Results {{ {} }}\n\nfn element({}) -> Results {{\n{body}    return Results({});\n}}\n\n",
-        fields.join(", "),
-        parameters.join(", "),
-        values.join(", ")
-    ))
+    let parameters = parameters.join(", ");
+    Ok(format!("{declared}fn element({parameters}) -> Results {{\n{body}    return {value};\n}}\n\n"))
 }

@@ -238,11 +238,7 @@ impl Group<'_> {
                 (0..run.depth).for_each(|_| w.close());
             }
             None => {
-                for (index, term) in self.program.terms.iter().enumerate() {
-                    if !matches!(term, Term::Load { .. }) {
-                        w.compute(self.program, index)?;
-                    }
-                }
+                w.compute_all(self.program)?;
                 for (i, (term, _)) in results.iter().enumerate() {
                     w.line(format!("block{i} = {f}(block{i}, t{term});"));
                 }
